@@ -1,0 +1,211 @@
+/*
+ * loop.h -- the event loop of one thread: bottom halves, timers, fd watches, ready coroutines, I/O.
+ *
+ * docs/loop.md has the model and the numbered invariants. In short: one poll at the bottom of the
+ * stack; whoever publishes work for a loop that prepares to wait or waits writes its eventfd; order of
+ * scheduling is order of running; an idle loop sleeps.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/list.h"
+#include "co/co.h"
+#include "base/ctx.h"
+
+enum {
+    LOOPS_MAX = 64,       /* so per-loop cells are allocated once */
+    LOOP_BUDGET = 64,     /* items one source handles per turn before the next gets its turn */
+};
+
+struct loop;
+
+enum loop_engine_kind { LOOP_ENGINE_AUTO, LOOP_ENGINE_IO_URING, LOOP_ENGINE_EPOLL };
+
+struct loop_config {
+    const char *name;              /* copied; for people */
+    enum loop_engine_kind engine;  /* AUTO: io_uring, else epoll with one warning; by name: or fail */
+    uint64_t poll_max_ns;          /* adaptive polling: 0 = never */
+    uint64_t poll_grow;            /* factor; 0 = 2 */
+    uint64_t poll_shrink;          /* divisor; 0 = straight to 0 */
+    uint64_t aio_max_batch;        /* submissions per system call; 0 = the engine's own */
+};
+
+/* A loop for the calling thread. The first one made is the main loop. */
+ANY_THREAD
+struct loop *loop_new(const struct loop_config *config, struct err **reterr);
+
+/* Free the calling thread's loop. -EBUSY and a text that names it if work is left. */
+HOME_LOOP
+int loop_free(struct loop *loop, struct err **reterr);
+
+/* Run until loop_stop(); what was scheduled before the stop still runs. */
+ANY_THREAD
+void loop_run(struct loop *loop);
+ANY_THREAD
+void loop_stop(struct loop *loop);
+
+/* One iteration; @may_wait: sleep if there is nothing to do. True: something ran. For host programs
+ * and tests; inside the program only loop_run() calls it. */
+ANY_THREAD
+bool loop_poll(struct loop *loop, bool may_wait);
+
+ANY_THREAD
+struct loop *loop_self(void); /* of this thread; NULL on a foreign thread */
+ANY_THREAD
+struct loop *loop_main(void);
+ANY_THREAD
+unsigned loop_index(const struct loop *loop); /* 0 … LOOPS_MAX - 1; reused after loop_free() */
+ANY_THREAD
+const char *loop_name(const struct loop *loop);
+ANY_THREAD
+struct co_sched *loop_co_sched(struct loop *loop);
+ANY_THREAD
+const char *loop_engine_text(const struct loop *loop); /* "io_uring (single-issuer, defer-taskrun…)" */
+
+/* Asserted, and from here on the analysis believes it. */
+ANY_THREAD
+void loop_assert_home(const struct loop *loop) ASSERTS(ctx_home);
+ANY_THREAD
+void loop_assert_main(void) ASSERTS(ctx_main);
+
+/* Change polling at run time; takes effect before the next sleep. */
+ANY_THREAD
+void loop_set_polling(struct loop *loop, uint64_t max_ns, uint64_t grow, uint64_t shrink);
+ANY_THREAD
+void loop_get_polling(const struct loop *loop, uint64_t *ret_max_ns, uint64_t *ret_grow,
+                      uint64_t *ret_shrink);
+
+/* ---- coroutines -------------------------------------------------------------------------- */
+
+/* A coroutine that begins on @loop, after what is ready there already. Never runs inside the caller. */
+ANY_THREAD
+void loop_co_spawn(struct loop *loop, co_fn *fn, void *opaque, const char *name);
+
+/* A coroutine that begins now, on the calling thread's loop; returns when it first yields. Not from
+ * inside a coroutine. */
+HOME_LOOP
+void loop_co_start(co_fn *fn, void *opaque, const char *name);
+
+/* Go on in @loop. */
+CO_FN
+void loop_co_move(struct loop *loop);
+
+CO_FN
+void loop_co_sleep(uint64_t ns);
+
+/* ---- bottom halves ----------------------------------------------------------------------- */
+
+struct bh;
+typedef void bh_fn(void *opaque); /* label its definition HOME_LOOP (MAIN_LOOP for the main loop) */
+
+/* A persistent BH; scheduling it allocates nothing and takes no lock. @name: static text. */
+ANY_THREAD
+struct bh *bh_new(struct loop *loop, bh_fn *fn, void *opaque, const char *name);
+
+/* Run @fn once, soon. Pending already: it keeps its place, and what the caller wrote before is still
+ * seen by the callback. The caller keeps @bh alive over this call. */
+ANY_THREAD
+void bh_schedule(struct bh *bh);
+ANY_THREAD
+void bh_schedule_idle(struct bh *bh); /* not progress: runs at the loop's leisure, within 10 ms */
+ANY_THREAD
+void bh_cancel(struct bh *bh); /* a pending run does not happen; one under way is not waited for */
+ANY_THREAD
+void bh_delete(struct bh *bh); /* and cancel; the loop frees it. NULL is fine */
+
+/* One-shot; allocates. Runs after everything scheduled to @loop before: a barrier. */
+ANY_THREAD
+void bh_once(struct loop *loop, bh_fn *fn, void *opaque, const char *name);
+
+/* ---- deferred calls: one per batch --------------------------------------------------------- */
+
+/* Runs once at the end of the current dispatch, before the loop polls or sleeps, however often it was
+ * asked for: one interrupt, one submission, one wake-up per batch. Owned and kept alive by its user. */
+struct loop_defer {
+    struct list link;
+    void (*fn)(void *opaque); /* HOME_LOOP */
+    void *opaque;
+};
+HOME_LOOP
+void loop_defer_init(struct loop_defer *defer, void (*fn)(void *opaque), void *opaque);
+HOME_LOOP
+void loop_defer(struct loop_defer *defer);
+HOME_LOOP
+void loop_defer_cancel(struct loop_defer *defer);
+
+/* ---- timers -------------------------------------------------------------------------------- */
+
+enum loop_clock { LOOP_CLOCK_MONOTONIC, LOOP_CLOCK_REALTIME, LOOP_CLOCK_MAX_ };
+
+struct loop_timer {
+    struct loop *loop;
+    enum loop_clock clock;
+    uint64_t deadline_ns;
+    size_t heap_index; /* SIZE_MAX: not armed */
+    HOME_SLOT void (*fn)(void *opaque);
+    void *opaque;
+};
+HOME_LOOP
+void loop_timer_init(struct loop_timer *timer, enum loop_clock clock, void (*fn)(void *opaque),
+                     void *opaque); /* on the calling thread's loop */
+HOME_LOOP
+void loop_timer_arm(struct loop_timer *timer, uint64_t deadline_ns); /* re-arms if armed */
+HOME_LOOP
+void loop_timer_cancel(struct loop_timer *timer);
+ANY_THREAD
+uint64_t loop_now_ns(enum loop_clock clock);
+
+/* ---- fd watches ---------------------------------------------------------------------------- */
+
+enum loop_events { LOOP_IN = 1, LOOP_OUT = 4, LOOP_ERR = 8, LOOP_HUP = 16, LOOP_POLLED = 1 << 8 };
+
+/*
+ * What a watch does. Level semantics: ready is called again as long as the fd is ready. It may change
+ * or remove any watch of its loop, its own included.
+ *
+ * A source that can also be looked at in memory (a virtqueue) sets poll: "is there work?", cheap and
+ * without side effects; the loop then calls ready with LOOP_POLLED. While a loop polls, such a source
+ * need not be notified through its fd: after_sleep says so, before_sleep ends it and, having switched
+ * notification on, looks once more (true: there is work, do not sleep).
+ */
+struct loop_watch_ops {
+    HOME_SLOT void (*ready)(void *opaque, unsigned events);
+    HOME_SLOT bool (*poll)(void *opaque);         /* optional */
+    HOME_SLOT bool (*before_sleep)(void *opaque); /* with poll */
+    HOME_SLOT void (*after_sleep)(void *opaque);  /* with poll */
+};
+
+/* Owned by its user, zero-initialised; the other fields belong to the loop. */
+struct loop_watch {
+    const struct loop_watch_ops *ops;
+    void *opaque;
+    struct loop *loop;
+    int fd;
+    unsigned events;     /* LOOP_IN | LOOP_OUT; 0: neither armed nor polled */
+    unsigned generation; /* a completion of a former arming is recognised and ignored */
+    void *engine_data;
+    struct list link;
+};
+/* On the calling thread's loop. @fd stays the caller's and must outlive the watch; -1: only polled.
+ * -ENOSPC, -EBADF…: the engine's reason. */
+HOME_LOOP
+must_check int loop_watch_add(struct loop_watch *watch, int fd, unsigned events,
+                              const struct loop_watch_ops *ops, void *opaque);
+HOME_LOOP
+void loop_watch_set(struct loop_watch *watch, unsigned events);
+HOME_LOOP
+void loop_watch_remove(struct loop_watch *watch); /* never called again after this; idempotent */
+
+/* Wait in a coroutine until @fd is ready for one of @events. Returns the events, or -errno; the
+ * deadline (0: none; LOOP_CLOCK_MONOTONIC) gives -ETIMEDOUT. */
+CO_FN
+int loop_co_wait_fd(int fd, unsigned events, uint64_t deadline_ns);
+
+/* ---- counters, for tests, query-iothreads and benchmarks ----------------------------------- */
+
+struct loop_stats {
+    uint64_t iterations, bhs_run, coroutines_run, watches_run, timers_run;
+    uint64_t system_calls;   /* made by the loop itself: waits, submissions, eventfd writes to others */
+    uint64_t polls_hit, polls_missed;
+};
+ANY_THREAD
+void loop_get_stats(const struct loop *loop, struct loop_stats *ret_stats);

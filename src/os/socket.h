@@ -1,0 +1,23 @@
+/* socket.h -- non-blocking stream sockets. >= 0 or -errno; -EAGAIN: wait for the fd. */
+#pragma once
+#include "base/ctx.h"
+#include "base/macros.h"
+#include <sys/types.h>
+#include <sys/uio.h>
+
+enum { OS_SOCKET_FDS_MAX = 32 }; /* descriptors we look at in one message; more are closed and counted */
+
+CTX_ANY_BEGIN
+/* UNIX: unlinks a stale socket file first (one nobody answers at). -ENAMETOOLONG above 107 bytes. */
+int os_listen_unix(const char *path, int backlog);
+int os_connect_unix(const char *path); /* blocks at most until the backlog takes it: local and short */
+int os_accept(int fd);
+int os_socketpair(int ret_fds[2]);
+ssize_t os_send(int fd, const struct iovec *iov, int count, const int *fds, int fd_count);
+/* Descriptors received go to @ret_fds (capacity OS_SOCKET_FDS_MAX), *@ret_fd_count counts them all, also
+ * those that did not fit (closed). They are the caller's even if the text is nonsense. 0: end of file. */
+ssize_t os_receive(int fd, void *to, size_t bytes, int *ret_fds, int *ret_fd_count);
+int os_socket_shutdown(int fd);
+int os_fd_set_nonblocking(int fd);
+bool os_fd_is_socket(int fd);
+CTX_ANY_END

@@ -1,0 +1,96 @@
+/*
+ * lu.h -- logical units, the ports they are reached through, and the execution of a command.
+ *
+ * A logical unit is the disk: geometry, identity, mode pages, reservations; what is true of it is true
+ * through every port. A port is one (HBA, target, lun) address of it: unit attentions and auto-sense
+ * belong to the nexus of a port and its one initiator. Commands run on any loop, several at once, and
+ * take no lock: a logical unit is constant after creation but for words that are atomic.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/list.h"
+#include "scsi/medium.h"
+#include "scsi/sense.h"
+
+enum {
+    SCSI_CDB_BYTES_MAX = 32,
+    SCSI_SENSE_BYTES_MAX = 96,  /* what virtio-scsi's sense_size defaults to */
+    SCSI_BOUNCE_BYTES_MAX = 8192, /* parameter lists and data-in of all but READ/WRITE */
+};
+
+enum scsi_status { /* SAM-5 5.3.1 */
+    SCSI_GOOD = 0x00, SCSI_CHECK_CONDITION = 0x02, SCSI_BUSY = 0x08,
+    SCSI_RESERVATION_CONFLICT = 0x18, SCSI_TASK_SET_FULL = 0x28, SCSI_TASK_ABORTED = 0x40,
+};
+
+/* What a device's properties decide; copied. Texts are NUL-terminated, padded by the code. */
+struct scsi_lu_config {
+    uint32_t logical_block_bytes;   /* 512 or 4096… a power of two */
+    uint32_t physical_block_bytes;
+    uint32_t opt_io_bytes, min_io_bytes;  /* 0: not reported */
+    uint32_t discard_granularity_bytes;   /* 0: physical block */
+    uint64_t max_unmap_bytes, max_io_bytes;
+    uint16_t rotation_rate;         /* as VPD B1h; 0: not reported, 1: non-rotating */
+    bool read_only, removable, write_cache, dpofua, thin; /* thin: UNMAP is offered */
+    char vendor[9], product[17], version[5], serial[37], device_id[21];
+    uint64_t wwn, port_wwn;
+    uint16_t port_index;
+};
+
+struct scsi_lu;   /* logical unit */
+struct scsi_port; /* one address of it */
+
+/* The medium outlives the logical unit. -EINVAL with a text for impossible geometry. */
+MAIN_LOOP
+int scsi_lu_new(const struct scsi_lu_config *config, const struct scsi_medium_ops *ops,
+                void *medium, struct scsi_lu **ret_lu, struct err **reterr);
+MAIN_LOOP
+void scsi_lu_free(struct scsi_lu *lu); /* no port, no command left */
+MAIN_LOOP
+struct scsi_port *scsi_port_new(struct scsi_lu *lu, uint8_t target, uint16_t lun);
+MAIN_LOOP
+void scsi_port_free(struct scsi_port *port);
+ANY_THREAD
+struct scsi_lu *scsi_port_lu(const struct scsi_port *port);
+
+/* Unit attentions pending for the nexus; a set of bits, so raising one twice reports it once. Taken
+ * atomically: two commands never report the same one. Higher priority first (SAM-5 5.14). */
+enum scsi_ua {
+    SCSI_UA_POWER_ON,                /* 29/00: first use, HBA reset */
+    SCSI_UA_BUS_DEVICE_RESET,        /* 29/03: LUN RESET */
+    SCSI_UA_REPORTED_LUNS_CHANGED,   /* 3F/0E */
+    SCSI_UA_CAPACITY_CHANGED,        /* 2A/09 */
+    SCSI_UA_MODE_PARAMETERS_CHANGED, /* 2A/01 */
+    SCSI_UA_MAX_
+};
+ANY_THREAD
+void scsi_port_raise_ua(struct scsi_port *port, enum scsi_ua ua);
+
+/* One command. The transport fills the first group; the second is the answer. Buffers may be guest
+ * memory: data-out is copied once before it is interpreted. Owned by the transport. */
+struct scsi_cmd {
+    const uint8_t *cdb;            /* a private copy, SCSI_CDB_BYTES_MAX long, zero-padded */
+    const struct iovec *data_out;  /* from the initiator */
+    size_t data_out_count, data_out_bytes;
+    const struct iovec *data_in;   /* to the initiator */
+    size_t data_in_count, data_in_bytes;
+
+    uint8_t status;                /* enum scsi_status */
+    size_t transferred;            /* bytes of data-in written or data-out used */
+    uint8_t sense[SCSI_SENSE_BYTES_MAX];
+    size_t sense_bytes;            /* fixed format, 18, or 0 */
+    int medium_errno;              /* positive when the medium failed: for werror/rerror and logs */
+};
+
+/* Execute at a plugged logical unit; returns when @cmd has its answer. */
+CO_FN
+void scsi_co_execute(struct scsi_port *port, struct scsi_cmd *cmd);
+
+/* Does this command reach the medium, so that it needs a token and an open gate? (INQUIRY, REQUEST
+ * SENSE, MODE SENSE, REPORT LUNS… do not and are answered while the disk is drained.) */
+ANY_THREAD
+bool scsi_cmd_needs_medium(const uint8_t *cdb);
+
+/* Bytes of @cdb by its group code (SPC-5 4.2.5.1); 0: vendor specific or reserved. */
+ANY_THREAD
+unsigned scsi_cdb_bytes(uint8_t opcode);
