@@ -2,7 +2,9 @@
  * device.h -- what a virtio device offers to whatever transport serves it (export/vhost_user.c).
  *
  * The transport owns sockets, memory tables and the order of messages; the device owns its queues,
- * their homes and their requests. All calls come on the main loop, in coroutines, one at a time.
+ * their homes and their requests. All calls come on the main loop, in coroutines, one at a time (but
+ * for co_queue_abandon). A descriptor given to a queue stays open until the queue has stopped, been
+ * abandoned or been given another.
  */
 #pragma once
 #include "base/err.h"
@@ -27,22 +29,26 @@ struct virtio_device_ops {
     MAIN_SLOT int (*config_write)(void *device, uint32_t offset, uint32_t bytes, const uint8_t *from);
     MAIN_SLOT void (*set_features)(void *device, uint64_t features);
     /* Begin serving ring @index; returns when its home has taken it up. */
-    CO_SLOT int (*co_queue_start)(void *device, unsigned index, const struct virtio_queue_setup *setup,
+    CO_SLOT MAIN_SLOT int (*co_queue_start)(void *device, unsigned index, const struct virtio_queue_setup *setup,
                                   struct guest_memory *memory, struct err **reterr);
-    /* Stop popping, answer what is parked, wait until every request of the ring is pushed. */
-    CO_SLOT void (*co_queue_stop)(void *device, unsigned index, uint32_t *ret_base);
+    /* Stop popping, answer what is parked, wait until every request of the ring is pushed. -ENOENT: the
+     * ring was not running; -ECANCELED: it was abandoned meanwhile. */
+    CO_SLOT MAIN_SLOT int (*co_queue_stop)(void *device, unsigned index, uint32_t *ret_base);
+    /* The front end is gone: stop popping, answer nothing. Waits for no request; each keeps the memory
+     * it works in until it ends. May be called while co_queue_stop waits, which ends it. */
+    CO_SLOT MAIN_SLOT void (*co_queue_abandon)(void *device, unsigned index);
     /* Ring running, new table: returns when every home has translated its rings anew. */
-    CO_SLOT int (*co_set_memory)(void *device, struct guest_memory *memory, struct err **reterr);
+    CO_SLOT MAIN_SLOT int (*co_set_memory)(void *device, struct guest_memory *memory, struct err **reterr);
     /* The call descriptor of a running ring was replaced. */
-    CO_SLOT void (*co_queue_set_call)(void *device, unsigned index, int call_fd);
-    CO_SLOT void (*co_queue_set_enabled)(void *device, unsigned index, bool enabled);
+    CO_SLOT MAIN_SLOT void (*co_queue_set_call)(void *device, unsigned index, int call_fd);
+    CO_SLOT MAIN_SLOT void (*co_queue_set_err)(void *device, unsigned index, int err_fd);
+    CO_SLOT MAIN_SLOT void (*co_queue_set_enabled)(void *device, unsigned index, bool enabled);
     /* The front end asked for, or its going away implies, a device reset. Queues are stopped. */
-    CO_SLOT void (*co_reset)(void *device);
+    CO_SLOT MAIN_SLOT void (*co_reset)(void *device);
 };
 
 /* What the transport offers to the device. */
 struct virtio_transport_ops {
-    /* A ring broke: the transport signals its error eventfd and logs @text. Home loop of the ring. */
-    HOME_SLOT void (*queue_broken)(void *transport, unsigned index, const char *text);
-    MAIN_SLOT void (*config_changed)(void *transport);
+    /* A ring broke (its error eventfd has been signalled): the transport logs @text. */
+    MAIN_SLOT void (*queue_broken)(void *transport, unsigned index, const char *text);
 };
