@@ -79,6 +79,10 @@ void virtq_unpop(struct virtq *queue, struct virtq_elem *elem);
 /* Answer: @written bytes of the writable part were filled. Visible to the guest at the next flush. */
 HOME_LOOP
 void virtq_push(struct virtq *queue, struct virtq_elem *elem, uint32_t written);
+/* Forget @elem unanswered, in any order; no byte of the ring is written. For a ring whose front end is
+ * gone; allowed after virtq_stop(). The element's memory is let go. */
+HOME_LOOP
+void virtq_drop(struct virtq *queue, struct virtq_elem *elem);
 /* Publish what was pushed; true: the guest wants an interrupt. Once per batch. */
 HOME_LOOP
 bool virtq_flush(struct virtq *queue);
