@@ -65,11 +65,13 @@ ssize_t os_write(int fd, const void *from, size_t bytes);
 BLOCKING
 int os_mkstemp(char *path_template);
 
-/* An eventfd, non-blocking, close-on-exec. */
+/* An eventfd, close-on-exec. Not O_NONBLOCK, since io_uring refuses to keep a read pending on such a
+ * one (-EAGAIN at once); neither call below waits for all that. A foreign eventfd that is to be
+ * signalled is made non-blocking first: its peer may have filled it. */
 ANY_THREAD
 int os_eventfd(void);
 ANY_THREAD
-void os_eventfd_signal(int fd);
+void os_eventfd_signal(int fd); /* a full non-blocking one stays signalled */
 ANY_THREAD
 bool os_eventfd_clear(int fd); /* true: it had been signalled */
 

@@ -34,7 +34,7 @@ void rcu_thread_offline(void);
 ANY_THREAD
 void rcu_thread_online(void);
 
-/* Call @fn after a grace period. */
+/* Call @fn after a grace period. From registered threads, in a read section or not. */
 ANY_THREAD
 void rcu_call(struct rcu_node *node, void (*fn)(struct rcu_node *node));
 
