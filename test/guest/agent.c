@@ -166,7 +166,7 @@ static void handle_request(void)
     if (strcmp(kind, "run") == 0) {
         job_start(id, body);
     } else if (strcmp(kind, "signal") == 0) {
-        job_signal(id, atoi(body));
+        job_signal(id, (int)strtol(body, NULL, 10));
     }
 }
 
