@@ -14,7 +14,7 @@ enum { GUEST_REGIONS_MAX = 509 }; /* VHOST_USER_MAX_RAM_SLOTS of today's front e
 
 struct guest_region_def { /* as the front end said it */
     uint64_t guest_address, bytes, user_address, mmap_offset;
-    int fd; /* taken over on success */
+    int fd;
 };
 
 struct guest_memory;
@@ -33,6 +33,7 @@ void guest_memory_unref(struct guest_memory *memory); /* the last one unmaps, in
 BLOCKING
 int guest_memory_with(struct guest_memory *memory, const struct guest_region_def *def,
                       struct guest_memory **ret_memory, struct err **reterr);
+/* The region is named by its addresses and size; @def->fd is not looked at. -ENOENT: no such region. */
 BLOCKING
 int guest_memory_without(struct guest_memory *memory, const struct guest_region_def *def,
                          struct guest_memory **ret_memory, struct err **reterr);
@@ -42,6 +43,11 @@ size_t guest_memory_region_count(const struct guest_memory *memory);
 /* The host address of [@guest_address, + @bytes) if it lies inside one region; else NULL. */
 ANY_THREAD
 void *guest_memory_at(const struct guest_memory *memory, uint64_t guest_address, uint64_t bytes);
+/* The same for somebody who asks often: *@hint is a region to try first and is brought up to date. It
+ * belongs to the asker (a queue), so no line of the table is ever written; any number is a good one. */
+ANY_THREAD
+void *guest_memory_at_hint(const struct guest_memory *memory, uint64_t guest_address,
+                           uint64_t bytes, unsigned *hint);
 /* The same for an address of the front end's own process (ring addresses come so). */
 ANY_THREAD
 void *guest_memory_at_user(const struct guest_memory *memory, uint64_t user_address, uint64_t bytes);
@@ -49,6 +55,9 @@ void *guest_memory_at_user(const struct guest_memory *memory, uint64_t user_addr
 ANY_THREAD
 int guest_memory_pieces(const struct guest_memory *memory, uint64_t guest_address, uint64_t bytes,
                         struct iovec *to, int max);
+ANY_THREAD
+int guest_memory_pieces_hint(const struct guest_memory *memory, uint64_t guest_address,
+                             uint64_t bytes, struct iovec *to, int max, unsigned *hint);
 /* Has the front end taken memory away under us (SIGBUS)? */
 ANY_THREAD
 bool guest_memory_is_broken(const struct guest_memory *memory);

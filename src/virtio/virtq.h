@@ -53,10 +53,12 @@ void virtq_free(struct virtq *queue); /* stopped; no element out */
 HOME_LOOP
 int virtq_start(struct virtq *queue, const struct virtq_config *config, struct guest_memory *memory,
                 struct err **reterr);
-/* A new memory table: translate the rings anew; elements out keep the old one. */
+/* A new memory table: translate the rings anew; elements out keep the old one. -EINVAL: the rings are
+ * not in it; the queue is broken then. Not started: nothing to do. */
 HOME_LOOP
 int virtq_set_memory(struct virtq *queue, struct guest_memory *memory, struct err **reterr);
-/* Nothing is popped any more; elements out may still be pushed. */
+/* Nothing is popped any more; elements out may still be pushed and flushed. The queue's hold on its
+ * memory ends with the flush after the last of them. */
 HOME_LOOP
 void virtq_stop(struct virtq *queue);
 HOME_LOOP
@@ -83,14 +85,16 @@ void virtq_push(struct virtq *queue, struct virtq_elem *elem, uint32_t written);
  * gone; allowed after virtq_stop(). The element's memory is let go. */
 HOME_LOOP
 void virtq_drop(struct virtq *queue, struct virtq_elem *elem);
-/* Publish what was pushed; true: the guest wants an interrupt. Once per batch. */
+/* Publish what was pushed; true: the guest wants an interrupt. Once per batch. A broken queue takes
+ * pushes (they end the requests) but shows the guest nothing any more. */
 HOME_LOOP
 bool virtq_flush(struct virtq *queue);
 
-/* In memory, cheap: is something to pop? */
+/* In memory, cheap: is something to pop (or to find out: memory taken away)? */
 HOME_LOOP
 bool virtq_has_work(const struct virtq *queue);
-/* Ask for kicks, or no longer. Switching them on returns true if work is there already. */
+/* Ask for kicks, or no longer. Switching them on returns true if work is there already. They are on
+ * after virtq_start(). While on, a pop that finds the queue empty asks for the next kick. */
 HOME_LOOP
 bool virtq_set_kicks(struct virtq *queue, bool wanted);
 
