@@ -5,6 +5,13 @@
  * through every port. A port is one (HBA, target, lun) address of it: unit attentions and auto-sense
  * belong to the nexus of a port and its one initiator. Commands run on any loop, several at once, and
  * take no lock: a logical unit is constant after creation but for words that are atomic.
+ *
+ * Who accounts for what. The CDB says how much it wants moved (scsi_cmd_transfer()); the transport knows
+ * how much room the initiator gave. virtio-scsi wants VIRTIO_SCSI_S_OVERRUN, and nothing executed, when
+ * the room is smaller: the HBA compares before it executes. A transport without such an answer may
+ * execute all the same: data-in is cut to the room, data-out that is too short is refused with INVALID
+ * FIELD IN CDB before anything is written. `transferred` counts bytes that really moved; the residual is
+ * the room less that, and is the transport's to report.
  */
 #pragma once
 #include "base/err.h"
@@ -15,7 +22,9 @@
 enum {
     SCSI_CDB_BYTES_MAX = 32,
     SCSI_SENSE_BYTES_MAX = 96,  /* what virtio-scsi's sense_size defaults to */
-    SCSI_BOUNCE_BYTES_MAX = 8192, /* parameter lists and data-in of all but READ/WRITE */
+    SCSI_UNMAP_DESCRIPTORS_MAX = 255, /* of one UNMAP; its parameter list fits a coroutine's stack */
+    SCSI_BLOCK_BYTES_MAX = 2 << 20,
+    SCSI_DESCRIPTION_BYTES_MAX = 96,
 };
 
 enum scsi_status { /* SAM-5 5.3.1 */
@@ -29,12 +38,14 @@ struct scsi_lu_config {
     uint32_t physical_block_bytes;
     uint32_t opt_io_bytes, min_io_bytes;  /* 0: not reported */
     uint32_t discard_granularity_bytes;   /* 0: physical block */
-    uint64_t max_unmap_bytes, max_io_bytes;
+    uint64_t max_unmap_bytes, max_io_bytes; /* 0: no limit; the first also limits WRITE SAME */
     uint16_t rotation_rate;         /* as VPD B1h; 0: not reported, 1: non-rotating */
+    uint8_t scsi_version;           /* of standard INQUIRY data, 3 to 7; 0: 5, SPC-3 */
     bool read_only, removable, write_cache, dpofua, thin; /* thin: UNMAP is offered */
+    bool discard_reads_zero;        /* discarded blocks keep their data or read as zeroes (LBPRZ) */
     char vendor[9], product[17], version[5], serial[37], device_id[21];
-    uint64_t wwn, port_wwn;
-    uint16_t port_index;
+    uint64_t wwn, port_wwn;         /* 0: none */
+    uint16_t port_index;            /* relative target port; 0: not reported */
 };
 
 struct scsi_lu;   /* logical unit */
@@ -45,11 +56,12 @@ MAIN_LOOP
 int scsi_lu_new(const struct scsi_lu_config *config, const struct scsi_medium_ops *ops,
                 void *medium, struct scsi_lu **ret_lu, struct err **reterr);
 MAIN_LOOP
-void scsi_lu_free(struct scsi_lu *lu); /* no port, no command left */
+void scsi_lu_free(struct scsi_lu *lu); /* no port, no command left; NULL is fine */
+/* SCSI_UA_POWER_ON is pending at a new port: its initiator has not seen it before. */
 MAIN_LOOP
 struct scsi_port *scsi_port_new(struct scsi_lu *lu, uint8_t target, uint16_t lun);
 MAIN_LOOP
-void scsi_port_free(struct scsi_port *port);
+void scsi_port_free(struct scsi_port *port); /* NULL is fine */
 ANY_THREAD
 struct scsi_lu *scsi_port_lu(const struct scsi_port *port);
 
@@ -65,6 +77,9 @@ enum scsi_ua {
 };
 ANY_THREAD
 void scsi_port_raise_ua(struct scsi_port *port, enum scsi_ua ua);
+/* As if it had been reported; nothing if it was not pending. */
+ANY_THREAD
+void scsi_port_clear_ua(struct scsi_port *port, enum scsi_ua ua);
 
 /* One command. The transport fills the first group; the second is the answer. Buffers may be guest
  * memory: data-out is copied once before it is interpreted. Owned by the transport. */
@@ -82,15 +97,31 @@ struct scsi_cmd {
     int medium_errno;              /* positive when the medium failed: for werror/rerror and logs */
 };
 
-/* Execute at a plugged logical unit; returns when @cmd has its answer. */
+/* Execute at a plugged logical unit; returns when @cmd has its answer. REPORT LUNS does not come here:
+ * the target answers it (scsi_target_answers()). */
 CO_FN
 void scsi_co_execute(struct scsi_port *port, struct scsi_cmd *cmd);
 
 /* Does this command reach the medium, so that it needs a token and an open gate? (INQUIRY, REQUEST
- * SENSE, MODE SENSE, REPORT LUNS… do not and are answered while the disk is drained.) */
+ * SENSE, MODE SENSE, REPORT LUNS, READ CAPACITY… do not and are answered while the disk is drained.) */
 ANY_THREAD
 bool scsi_cmd_needs_medium(const uint8_t *cdb);
+
+enum scsi_direction { SCSI_DATA_NONE, SCSI_DATA_IN, SCSI_DATA_OUT };
+
+/* How much @cdb wants moved, and which way: allocation length, parameter list, blocks. @port NULL: the
+ * target's own answer. Commands that nobody here knows want nothing: they fail by themselves. */
+ANY_THREAD
+enum scsi_direction scsi_cmd_transfer(const struct scsi_port *port, const uint8_t *cdb,
+                                      uint64_t *ret_bytes);
 
 /* Bytes of @cdb by its group code (SPC-5 4.2.5.1); 0: vendor specific or reserved. */
 ANY_THREAD
 unsigned scsi_cdb_bytes(uint8_t opcode);
+
+/* "WRITE(10)"; also for commands that are not supported here. Never NULL. */
+ANY_THREAD
+const char *scsi_opcode_name(uint8_t opcode);
+/* "WRITE(10) lba 2048 blocks 8" into @to (@bytes long, SCSI_DESCRIPTION_BYTES_MAX suffices); returns it. */
+ANY_THREAD
+const char *scsi_cmd_describe(const uint8_t *cdb, char *to, size_t bytes);

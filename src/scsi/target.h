@@ -4,6 +4,7 @@
  * (L1) Published under RCU after a device is whole; unpublished before it is taken apart: a lookup
  *      finds exactly the LUN asked for, whole, or nothing.
  * (L2) REPORT LUNS is one consistent snapshot of one version of the table.
+ * (L3) Publish first, then scsi_table_raise_ua(): who was told of a change finds it.
  */
 #pragma once
 #include "scsi/lu.h"
@@ -28,9 +29,10 @@ struct scsi_slot {
 MAIN_LOOP
 struct scsi_table *scsi_table_new(void);
 MAIN_LOOP
-void scsi_table_free(struct scsi_table *table); /* empty; after a grace period */
+void scsi_table_free(struct scsi_table *table); /* empty; after a grace period; NULL is fine */
 
-/* -EBUSY: taken. The slot stays the caller's; it must live for a grace period after unpublish. */
+/* -EBUSY: taken. The slot stays the caller's; it and its port must live for a grace period after
+ * unpublish. */
 MAIN_LOOP
 int scsi_table_publish(struct scsi_table *table, struct scsi_slot *slot);
 MAIN_LOOP
@@ -38,10 +40,14 @@ void scsi_table_unpublish(struct scsi_table *table, struct scsi_slot *slot);
 /* Who is there, on the main loop; NULL: nobody. */
 MAIN_LOOP
 struct scsi_slot *scsi_table_at(struct scsi_table *table, uint8_t target, uint16_t lun);
-/* Lowest free address; -ENOSPC. A given part is >= 0, an open one -1. */
+/* Lowest free address; -ENOSPC. A given part is >= 0, an open one -1. With the target open it is the
+ * lowest target that has the LUN free (LUN 0 before LUN 1), so each disk gets a target of its own. */
 MAIN_LOOP
 int scsi_table_lowest_free(struct scsi_table *table, int target, int lun, uint8_t *ret_target,
                            uint16_t *ret_lun);
+/* Raise @ua at every LUN of @target, or of all targets (-1). */
+MAIN_LOOP
+void scsi_table_raise_ua(struct scsi_table *table, int target, enum scsi_ua ua);
 
 /* Inside an RCU read section. Exactly this LUN, or NULL. */
 ANY_THREAD
@@ -50,9 +56,10 @@ struct scsi_slot *scsi_table_find(struct scsi_table *table, uint8_t target, uint
 ANY_THREAD
 bool scsi_table_has_target(struct scsi_table *table, uint8_t target);
 
-/* The target's own answer to INQUIRY, REPORT LUNS, REQUEST SENSE at LUN 0 without a logical unit and at
- * the well-known LUN; and REPORT LUNS at any LUN. Anything else: LOGICAL UNIT NOT SUPPORTED. Does not
- * yield; inside an RCU read section, so that one snapshot answers. */
+/* The target's own answer, for a target that has some LUN (one without any answers BAD_TARGET, which is
+ * the HBA's): REPORT LUNS at any LUN; INQUIRY and REQUEST SENSE at a LUN without a logical unit and at
+ * the well-known one, which also knows TEST UNIT READY. Anything else: LOGICAL UNIT NOT SUPPORTED. Does
+ * not yield; inside an RCU read section, so that one snapshot answers. */
 ANY_THREAD
 void scsi_target_execute(struct scsi_table *table, uint8_t target, uint16_t lun, struct scsi_cmd *cmd);
 /* Is @cdb answered by the target even where a logical unit is plugged? (REPORT LUNS) */
