@@ -47,10 +47,14 @@ extern char at_fence_place; /* asym.c */
  * read-modify-write. Elsewhere a relaxed store. */
 #ifdef EXPLORE
 #define at_store_buffered(p, v) explore_store_buffered(p, v)
+#define at_store_release_buffered(p, v) explore_store_buffered(p, v)
 #define at_load_buffered(p) explore_load_buffered(p)
+#define at_load_acquire_buffered(p) explore_load_buffered(p)
 #else
 #define at_store_buffered(p, v) at_store_relaxed(p, v)
+#define at_store_release_buffered(p, v) at_store_release(p, v)
 #define at_load_buffered(p) at_load_relaxed(p)
+#define at_load_acquire_buffered(p) at_load_acquire(p)
 #endif
 
 /* One spin of a busy wait. */
