@@ -18,6 +18,7 @@ struct virtio_queue_setup {
     int kick_fd; /* -1: poll only; stays the transport's until the queue has stopped */
     int call_fd; /* -1: no interrupts */
     int err_fd;  /* -1: none */
+    bool enabled; /* may be served at once; see co_queue_set_enabled */
 };
 
 struct virtio_device_ops {

@@ -279,6 +279,12 @@ void virtq_push(struct virtq *queue, struct virtq_elem *elem, uint32_t written)
     count_back(queue, elem);
 }
 
+void virtq_drop(struct virtq *queue, struct virtq_elem *elem)
+{
+    count_back(queue, elem);
+    release_if_idle(queue);
+}
+
 bool virtq_flush(struct virtq *queue)
 {
     bool wants_call = false;
