@@ -53,7 +53,8 @@ struct opt {
     size_t offset;             /* of the value in the values struct */
     size_t has_offset;         /* of a bool that says "was given"; 0: nobody asks */
     const char *dflt;          /* as a person would type it; NULL: zero */
-    uint64_t min, max;         /* for the number types; max 0: the type's own */
+    uint64_t min, max;         /* for the number types; max 0: the type's own. OPT_I64: cast, and
+                                * both 0: its whole range */
     const char *const *names;  /* OPT_ENUM: NULL-terminated */
     const struct opt_table *table; /* OPT_STRUCT, OPT_LIST */
     const char *since;
