@@ -8,7 +8,8 @@
  *      reference is dropped when its count is back at 0 and the rings are not in it.
  * (Q2) The rings' own table is kept until the queue is stopped, nothing is out and everything pushed is
  *      flushed: a push after the stop still writes to the used ring.
- * (Q3) A broken queue pops nothing and publishes nothing; pushes only end the count.
+ * (Q3) A broken queue pops nothing, and pushes only end the count. What was pushed before it broke is
+ *      still published: those requests were carried out.
  */
 #include "virtio/virtq_int.h"
 #include "base/checked.h"
@@ -289,7 +290,7 @@ bool virtq_flush(struct virtq *queue)
 {
     bool wants_call = false;
 
-    if (likely(!queue->broken && queue->map != NULL)) {
+    if (likely(queue->map != NULL)) {
         wants_call = queue->format->flush(queue);
     }
     release_if_idle(queue);

@@ -86,7 +86,7 @@ void virtq_push(struct virtq *queue, struct virtq_elem *elem, uint32_t written);
 HOME_LOOP
 void virtq_drop(struct virtq *queue, struct virtq_elem *elem);
 /* Publish what was pushed; true: the guest wants an interrupt. Once per batch. A broken queue takes
- * pushes (they end the requests) but shows the guest nothing any more. */
+ * pushes (they end the requests) but shows the guest no more than what was pushed before it broke. */
 HOME_LOOP
 bool virtq_flush(struct virtq *queue);
 
