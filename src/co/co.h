@@ -15,8 +15,9 @@
  * os_tls_get() again afterwards.
  */
 #pragma once
-#include "base/macros.h"
 #include "base/ctx.h"
+#include "base/list.h"
+#include "base/macros.h"
 
 enum {
     CO_STACK_BYTES = 64 << 10,    /* usable; the guard page comes on top */
@@ -29,7 +30,13 @@ struct co;
 struct co_sched {
     /* @co is READY: run it soon on the home's thread by co_resume(). */
     ANY_SLOT void (*ready)(struct co_sched *sched, struct co *co);
+    struct list living; /* home's thread: coroutines that have begun here or moved here */
 };
+ANY_THREAD
+void co_sched_init(struct co_sched *sched, void (*ready)(struct co_sched *sched, struct co *co));
+/* Name of the oldest coroutine that lives here, NULL: none. *@ret_count: how many. */
+HOME_LOOP
+const char *co_sched_oldest(const struct co_sched *sched, unsigned *ret_count);
 
 typedef void co_fn(void *opaque); /* label its definition CO_FN */
 
@@ -44,9 +51,13 @@ struct co *co_new(co_fn *fn, void *opaque, struct co_sched *home, const char *na
 HOME_LOOP
 void co_start(struct co *co);
 
-/* Continue a READY coroutine; only a co_sched's owner calls this. */
+/* Continue a READY coroutine; only a co_sched's owner calls this, and not from inside a coroutine. */
 HOME_LOOP
 void co_resume(struct co *co);
+
+/* One pointer for whoever keeps @co in a list: its home, while it is READY. */
+ANY_THREAD
+struct co **co_link(struct co *co);
 
 /* Give the thread back until somebody wakes me. For waits where every waker runs on my own home;
  * else use a co_wait. */

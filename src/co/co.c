@@ -1,0 +1,341 @@
+/*
+ * co.c -- a coroutine's life: new, resumed, yielding, woken, moved, done.
+ *
+ *            co_new              co_wake                co_resume (home)
+ *   nothing ---------> WAITING ------------> READY ---------------------> RUNNING
+ *                        ^  |   co_start (home)                            |  |  |
+ *                        |  +--------------------------------------------->+  |  +--> DONE
+ *                        +------------- co_yield -----------------------------+
+ *
+ * (C5) WAITING is set by the coroutine itself before it leaves its stack. That a waker on another
+ *      thread sees it early is harmless: only the home's thread resumes (C2), and that thread is still
+ *      busy leaving. So there is no window in which a wake comes too early once a wait is announced.
+ * (C6) What must happen after the stack has been left (handing it to the pool, handing the coroutine
+ *      to another home) is done by co_resume() on the loop's stack; `leaving` tells it what.
+ *      A coroutine that moves becomes visible to its new home only there.
+ * (C7) One level: a coroutine is resumed from a loop's stack, never from another coroutine.
+ *
+ * Orders weaker than seq_cst: WAITING is a release store that pairs with the acquire of co_wake's
+ * compare-and-swap; everything between threads is ordered by whoever announces the wait (wait.c, the
+ * loop's ready list). test/explore has both.
+ */
+#include "co/co_int.h"
+#include "co/wait_int.h"
+#include "os/thread.h"
+#include "sync/atomic.h"
+#include "sync/mutex.h"
+#include "sync/rcu.h"
+#include <string.h>
+
+static const char *const state_names[CO_STATE_MAX_] = {"running", "waiting", "ready", "done"};
+
+static inline uint64_t word_make(enum co_state state, const char *waker)
+{
+    return (uint64_t)(uintptr_t)waker << 2 | (uint64_t)state;
+}
+
+static inline enum co_state word_state(uint64_t word)
+{
+    return (enum co_state)(word & 3);
+}
+
+static const char *word_waker(uint64_t word)
+{
+    const char *waker = (const char *)(uintptr_t)(word >> 2);
+
+    return waker ? waker : "nobody";
+}
+
+/* Keep the last waker's name, change the state. Only the coroutine's own thread calls it. */
+static inline void state_set(struct co *co, enum co_state state)
+{
+    uint64_t word = at_load_relaxed(&co->state); /* pairs with co_wake_from(): ours unless WAITING */
+
+    at_store_release(&co->state, (word & ~(uint64_t)3) | (uint64_t)state); /* (C5) */
+}
+
+struct co *co_self(void)
+{
+    return os_tls_get(OS_TLS_CO);
+}
+
+static struct co *self_required(const char *what)
+{
+    struct co *co = co_self();
+
+    if (unlikely(co == NULL)) {
+        panic("%s outside a coroutine", what);
+    }
+    return co;
+}
+
+/* ---- switching --------------------------------------------------------------------------------- */
+
+static inline __attribute__((always_inline)) void switch_out(struct co *co, bool for_good)
+{
+    co_note_leave(&co->note, &co->outside, for_good);
+    co_context_switch(&co->here, &co->back);
+    /* Later, resumed: perhaps on another thread, so nothing thread-local from before is valid. */
+    co_note_arrive(&co->note, &co->outside);
+}
+
+/* First frame of every coroutine. */
+static void co_entry(void)
+{
+    struct co *co = os_tls_get(OS_TLS_CO);
+
+    co_note_arrive(&co->note, &co->outside);
+    co->fn(co->opaque);
+    if (co->no_yield_depth != 0) {
+        panic("coroutine '%s' ends inside the no-yield scope of %s:%d", co->name,
+              co->no_yield_file, co->no_yield_line);
+    }
+    state_set(co, CO_DONE);
+    co->leaving = CO_LEAVES_FOR_GOOD;
+    switch_out(co, true);
+    unreachable();
+}
+
+static void finish_leaving(struct co *co)
+{
+    if (co->leaving == CO_LEAVES_FOR_GOOD) {
+        list_remove(&co->living);
+        co_stack_give_back(co);
+    } else if (co->leaving == CO_LEAVES_TO_MOVE) {
+        struct co_sched *home = co->home;
+
+        home->ready(home, co);
+    }
+}
+
+/* @co is RUNNING by now: go there, come back when it leaves. */
+static void switch_in(struct co *co)
+{
+    if (!list_is_linked(&co->living)) { /* it begins here, or has moved here */
+        co->has_begun = true;
+        list_add_tail(&co->home->living, &co->living);
+    }
+    co->leaving = CO_LEAVES_TO_WAIT;
+    os_tls_set(OS_TLS_CO, co);
+    co_note_outside(&co->outside);
+    co_note_leave(&co->outside, &co->note, false);
+    co_context_switch(&co->back, &co->here);
+    co_note_arrive(&co->outside, NULL);
+    os_tls_set(OS_TLS_CO, NULL);
+    if (unlikely(co->leaving != CO_LEAVES_TO_WAIT)) { /* still ours to look at: (C5) */
+        finish_leaving(co);
+    }
+}
+
+static void must_be_outside(const char *what, const struct co *co)
+{
+    const struct co *inside = co_self();
+
+    if (unlikely(inside != NULL)) {
+        panic("%s of coroutine '%s' from inside coroutine '%s'", what, co->name, inside->name);
+    }
+}
+
+void co_start(struct co *co)
+{
+    uint64_t word = at_load(&co->state);
+
+    must_be_outside("start", co);
+    if (co->has_begun || word_state(word) != CO_WAITING ||
+        !at_cas(&co->state, &word, word_make(CO_RUNNING, "co_start"))) {
+        panic("co_start: coroutine '%s' is %s, woken by %s", co->name,
+              state_names[word_state(word)], word_waker(word));
+    }
+    switch_in(co);
+}
+
+void co_resume(struct co *co)
+{
+    uint64_t word = at_load_relaxed(&co->state); /* pairs with the ready hook that brought @co here */
+
+    must_be_outside("resume", co);
+    if (unlikely(word_state(word) != CO_READY)) {
+        panic("co_resume: coroutine '%s' is %s, woken by %s", co->name,
+              state_names[word_state(word)], word_waker(word));
+    }
+    state_set(co, CO_RUNNING);
+    switch_in(co);
+}
+
+/* ---- yielding ---------------------------------------------------------------------------------- */
+
+static void must_be_able_to_yield(const struct co *co)
+{
+    if (unlikely(co->no_yield_depth != 0)) {
+        panic("coroutine '%s' yields inside the no-yield scope of %s:%d", co->name,
+              co->no_yield_file, co->no_yield_line);
+    }
+    if (unlikely(mutex_any_held())) {
+        panic("coroutine '%s' yields with a thread mutex held", co->name);
+    }
+    if (unlikely(rcu_is_reading())) {
+        panic("coroutine '%s' yields inside an RCU read section", co->name);
+    }
+}
+
+void co_yield_announce(struct co *co)
+{
+    must_be_able_to_yield(co);
+    state_set(co, CO_WAITING);
+}
+
+void co_yield_revoke(struct co *co)
+{
+    uint64_t word = at_load(&co->state);
+
+    if (word_state(word) != CO_WAITING ||
+        !at_cas(&co->state, &word, (word & ~(uint64_t)3) | CO_RUNNING)) {
+        panic("coroutine '%s' was woken by %s while it did not wait", co->name, word_waker(word));
+    }
+}
+
+void co_yield_leave(struct co *co)
+{
+    switch_out(co, false);
+}
+
+const char *co_last_waker(const struct co *co)
+{
+    return word_waker(at_load(&co->state));
+}
+
+void co_yield(void)
+{
+    struct co *co = self_required("co_yield");
+
+    must_be_able_to_yield(co);
+    state_set(co, CO_WAITING);
+    switch_out(co, false);
+}
+
+void co_yield_turn(void)
+{
+    struct co *co = self_required("co_yield_turn");
+
+    must_be_able_to_yield(co);
+    at_store_release(&co->state, word_make(CO_READY, __func__)); /* (C5): ours, nobody waits for it */
+    co->home->ready(co->home, co);
+    switch_out(co, false);
+}
+
+void co_move(struct co_sched *home)
+{
+    struct co *co = self_required("co_move");
+
+    if (co->home == home) {
+        return;
+    }
+    must_be_able_to_yield(co);
+    list_remove(&co->living);
+    at_store_release(&co->state, word_make(CO_READY, __func__)); /* pairs with the new home's list */
+    co->home = home;
+    co->leaving = CO_LEAVES_TO_MOVE;
+    switch_out(co, false);
+}
+
+void co_wake_from(struct co *co, const char *caller)
+{
+    uint64_t word = at_load_relaxed(&co->state); /* checked by the compare-and-swap */
+
+    if (unlikely(word_state(word) != CO_WAITING ||
+                 !at_cas(&co->state, &word, word_make(CO_READY, caller)))) {
+        panic("%s wakes coroutine '%s', which is %s; woken last by %s", caller, co->name,
+              state_names[word_state(word)], word_waker(word));
+    }
+    co->home->ready(co->home, co); /* not resumed, so not gone, before this call has published it */
+}
+
+/* ---- the rest ---------------------------------------------------------------------------------- */
+
+struct co *co_new(co_fn *fn, void *opaque, struct co_sched *home, const char *name)
+{
+    struct co *co = co_stack_take();
+
+    co->fn = fn;
+    co->opaque = opaque;
+    co->home = home;
+    co->name = name;
+    co->local = NULL;
+    co->no_yield_depth = 0;
+    co->has_begun = false;
+    list_init(&co->living);
+    co_context_make(&co->here, co->stack, (size_t)((char *)co - (char *)co->stack), co_entry);
+    at_store_release(&co->state, word_make(CO_WAITING, NULL)); /* pairs with co_wake_from() */
+    return co;
+}
+
+void co_sched_init(struct co_sched *sched, void (*ready)(struct co_sched *sched, struct co *co))
+{
+    sched->ready = ready;
+    list_init(&sched->living);
+}
+
+const char *co_sched_oldest(const struct co_sched *sched, unsigned *ret_count)
+{
+    const struct co *co;
+
+    *ret_count = 0;
+    list_for_each(co, &sched->living, living) {
+        (*ret_count)++;
+    }
+    co = list_first(&sched->living, struct co, living);
+    return co ? co->name : NULL;
+}
+
+struct co **co_link(struct co *co)
+{
+    return &co->link;
+}
+
+struct co_sched *co_home(const struct co *co)
+{
+    return co->home;
+}
+
+const char *co_name(const struct co *co)
+{
+    return co->name;
+}
+
+void co_assert_inside(void)
+{
+    self_required("co_assert_inside");
+}
+
+void *co_local(void)
+{
+    struct co *co = co_self();
+
+    return co ? co->local : NULL;
+}
+
+void co_set_local(void *value)
+{
+    self_required("co_set_local")->local = value;
+}
+
+const char *co_no_yield_enter(const char *file, int line)
+{
+    struct co *co = co_self();
+
+    if (co != NULL && co->no_yield_depth++ == 0) {
+        co->no_yield_file = file;
+        co->no_yield_line = line;
+    }
+    return file;
+}
+
+void co_no_yield_leave(const char **scope)
+{
+    struct co *co = co_self();
+
+    if (co != NULL) {
+        assert(co->no_yield_depth > 0);
+        co->no_yield_depth--;
+    }
+}
