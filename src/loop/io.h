@@ -5,6 +5,7 @@
  * end of the file, a write never does.
  */
 #pragma once
+#include "base/iov.h"
 #include "loop/loop.h"
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -15,13 +16,18 @@ enum io_mode {
 };
 
 /* A file's share of the worker pool: at most `max` calls run at once, the rest wait in order, so a hung
- * file takes no thread from another. Shared between loops; guarded by the pool's lock. */
+ * file takes no thread from another: the pool is as large as all shares together. Shared between loops;
+ * guarded by the pool's lock. */
 struct pool_share {
     unsigned max;
-    unsigned running;
-    struct list waiting;
+    unsigned running;    /* or queued for a thread */
+    struct list waiting; /* for the share */
     struct list link;
 };
+ANY_THREAD
+void pool_share_init(struct pool_share *share, unsigned max);
+ANY_THREAD
+void pool_share_fini(struct pool_share *share); /* no call may be under way */
 
 struct io_file {
     int fd;
@@ -39,7 +45,8 @@ void io_file_fini(struct io_file *file); /* no call may be under way */
 
 enum io_flags { IO_FUA = 1 << 0 /* RWF_DSYNC */ };
 
-/* Bytes done (a read's count is short only at the end of file) or -errno. @count <= IOV_MAX_ELEMENTS. */
+/* Bytes done (a read's count is short only at the end of file) or -errno. @count <= IOV_MAX_ELEMENTS;
+ * @iov stays the caller's and is not changed. A write to a full device: -ENOSPC. */
 CO_FN
 ssize_t io_co_preadv(struct io_file *file, const struct iovec *iov, size_t count, uint64_t offset);
 CO_FN

@@ -122,7 +122,7 @@ void bh_once(struct loop *loop, bh_fn *fn, void *opaque, const char *name);
  * asked for: one interrupt, one submission, one wake-up per batch. Owned and kept alive by its user. */
 struct loop_defer {
     struct list link;
-    void (*fn)(void *opaque); /* HOME_LOOP */
+    HOME_SLOT void (*fn)(void *opaque);
     void *opaque;
 };
 HOME_LOOP
@@ -140,6 +140,7 @@ struct loop_timer {
     struct loop *loop;
     enum loop_clock clock;
     uint64_t deadline_ns;
+    uint64_t order;    /* of arming: among equal deadlines the first armed fires first */
     size_t heap_index; /* SIZE_MAX: not armed */
     HOME_SLOT void (*fn)(void *opaque);
     void *opaque;
@@ -156,6 +157,7 @@ uint64_t loop_now_ns(enum loop_clock clock);
 
 /* ---- fd watches ---------------------------------------------------------------------------- */
 
+/* The first four as in poll(2). LOOP_ERR and LOOP_HUP are reported asked for or not. */
 enum loop_events { LOOP_IN = 1, LOOP_OUT = 4, LOOP_ERR = 8, LOOP_HUP = 16, LOOP_POLLED = 1 << 8 };
 
 /*
@@ -165,25 +167,22 @@ enum loop_events { LOOP_IN = 1, LOOP_OUT = 4, LOOP_ERR = 8, LOOP_HUP = 16, LOOP_
  * A source that can also be looked at in memory (a virtqueue) sets poll: "is there work?", cheap and
  * without side effects; the loop then calls ready with LOOP_POLLED. While a loop polls, such a source
  * need not be notified through its fd: after_sleep says so, before_sleep ends it and, having switched
- * notification on, looks once more (true: there is work, do not sleep).
+ * notification on, looks once more (true: there is work, do not sleep). A watch starts with notification
+ * on; one that is stopped (events 0) or removed is told nothing, so its user who removes it switches
+ * notification on again. poll, before_sleep and after_sleep change no watch and run no loop.
  */
 struct loop_watch_ops {
     HOME_SLOT void (*ready)(void *opaque, unsigned events);
     HOME_SLOT bool (*poll)(void *opaque);         /* optional */
-    HOME_SLOT bool (*before_sleep)(void *opaque); /* with poll */
-    HOME_SLOT void (*after_sleep)(void *opaque);  /* with poll */
+    HOME_SLOT bool (*before_sleep)(void *opaque); /* optional, with poll */
+    HOME_SLOT void (*after_sleep)(void *opaque);  /* optional, with poll */
 };
 
-/* Owned by its user, zero-initialised; the other fields belong to the loop. */
+/* Owned by its user, zero-initialised; its memory may be freed as soon as it is removed, also from
+ * inside its own callback. */
+struct watch_slot;
 struct loop_watch {
-    const struct loop_watch_ops *ops;
-    void *opaque;
-    struct loop *loop;
-    int fd;
-    unsigned events;     /* LOOP_IN | LOOP_OUT; 0: neither armed nor polled */
-    unsigned generation; /* a completion of a former arming is recognised and ignored */
-    void *engine_data;
-    struct list link;
+    struct watch_slot *slot; /* the loop's part; NULL: not added */
 };
 /* On the calling thread's loop. @fd stays the caller's and must outlive the watch; -1: only polled.
  * -ENOSPC, -EBADF…: the engine's reason. */
@@ -203,7 +202,7 @@ int loop_co_wait_fd(int fd, unsigned events, uint64_t deadline_ns);
 /* ---- counters, for tests, query-iothreads and benchmarks ----------------------------------- */
 
 struct loop_stats {
-    uint64_t iterations, bhs_run, coroutines_run, watches_run, timers_run;
+    uint64_t iterations, bhs_run, coroutines_run, watches_run, timers_run, ios_run;
     uint64_t system_calls;   /* made by the loop itself: waits, submissions, eventfd writes to others */
     uint64_t polls_hit, polls_missed;
 };
