@@ -44,10 +44,11 @@ extern char at_fence_place; /* asym.c */
 #define at_compiler_fence() __asm__ volatile("" ::: "memory")
 
 /* A uint64_t store that the explorer may hold in a store buffer until the actor's next fence or
- * read-modify-write. Elsewhere a relaxed store. */
+ * read-modify-write (the release form until those before it have left, at least). Elsewhere a relaxed
+ * store, or a release. */
 #ifdef EXPLORE
 #define at_store_buffered(p, v) explore_store_buffered(p, v)
-#define at_store_release_buffered(p, v) explore_store_buffered(p, v)
+#define at_store_release_buffered(p, v) explore_store_release_buffered(p, v)
 #define at_load_buffered(p) explore_load_buffered(p)
 #define at_load_acquire_buffered(p) explore_load_buffered(p)
 #else
@@ -60,7 +61,9 @@ extern char at_fence_place; /* asym.c */
 /* One spin of a busy wait. */
 static inline void at_relax(void)
 {
-#if defined(__x86_64__)
+#if defined(EXPLORE)
+    explore_relax();
+#elif defined(__x86_64__)
     __asm__ volatile("pause");
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
