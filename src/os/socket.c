@@ -7,6 +7,7 @@
 #include "os/socket.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -224,4 +225,25 @@ bool os_fd_is_socket(int fd)
     struct stat info;
 
     return fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode);
+}
+
+pid_t os_socket_peer_pid(int fd)
+{
+    socklen_t bytes = sizeof(struct ucred);
+    struct ucred peer;
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0 ? 0 : peer.pid;
+}
+
+int os_fd_wait(int fd, unsigned poll_events, uint64_t timeout_ns)
+{
+    struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000),
+                               .tv_nsec = (long)(timeout_ns % 1000000000)};
+    struct pollfd watch = {.fd = fd, .events = (short)poll_events};
+    int rc = ppoll(&watch, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+
+    if (rc < 0) {
+        return -errno;
+    }
+    return rc == 0 ? 0 : (unsigned short)watch.revents;
 }

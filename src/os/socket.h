@@ -20,4 +20,10 @@ ssize_t os_receive(int fd, void *to, size_t bytes, int *ret_fds, int *ret_fd_cou
 int os_socket_shutdown(int fd);
 int os_fd_set_nonblocking(int fd);
 bool os_fd_is_socket(int fd);
+pid_t os_socket_peer_pid(int fd); /* who was at the other end when it was made; 0: cannot tell */
 CTX_ANY_END
+
+/* Wait until @fd is ready for one of @poll_events (poll(2)'s), at most @timeout_ns from now. The events
+ * that hold (errors and hang-up too), 0: none in time, -EINTR. For programs without a loop. */
+BLOCKING
+int os_fd_wait(int fd, unsigned poll_events, uint64_t timeout_ns);
