@@ -2,10 +2,10 @@
  * dispatch.c -- the command table, and what every command goes through before its handler.
  *
  * The order of checks is SAM's: unit attention, then the opcode, then the CDB's fields, then write
- * protection, then what the handler itself checks. A row's usage bytes are the command's CDB with a one
- * in each bit that means something or may be ignored (group number, vendor bits of CONTROL); a one
- * elsewhere is a reserved bit, or a protection field, ANCHOR or NACA, which we do not support: INVALID
- * FIELD IN CDB.
+ * protection, then what the handler itself checks. A row's usage bytes are the command's CDB with a
+ * one in each bit that means something or may be ignored (group number, vendor bits of CONTROL); a
+ * one elsewhere is a reserved bit, or a protection field, ANCHOR or NACA, which we do not support:
+ * INVALID FIELD IN CDB.
  */
 #include "scsi/lu_int.h"
 #include "base/str.h"
@@ -14,6 +14,7 @@
 
 #define ALL4 0xff, 0xff, 0xff, 0xff
 #define ALL8 ALL4, ALL4
+#define LENGTH(at, bytes) .length_at = (at), .length_bytes = (bytes)
 enum {
     CTL = 0xc0,     /* CONTROL: vendor specific bits are ignored */
     RW_BITS = 0x1a, /* DPO, FUA, FUA_NV; not RDPROTECT/WRPROTECT */
@@ -26,65 +27,65 @@ static const struct scsi_command commands[256] = {
     [0x00] = {.name = "TEST UNIT READY", .usage = {0x00, 0, 0, 0, 0, CTL},
               .co_run = scsi_co_test_unit_ready},
     [0x03] = {.name = "REQUEST SENSE", .flags = SCSI_CMD_IGNORES_UA, .unit = SCSI_UNIT_BYTES,
-              .length_at = 4, .length_bytes = 1, .usage = {0x03, 0x01, 0, 0, 0xff, CTL},
+              LENGTH(4, 1), .usage = {0x03, 0x01, 0, 0, 0xff, CTL},
               .co_run = scsi_co_request_sense},
     [0x08] = {.name = "READ(6)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 4, .length_bytes = 1, .usage = {0x08, 0x1f, 0xff, 0xff, 0xff, CTL},
+              LENGTH(4, 1), .usage = {0x08, 0x1f, 0xff, 0xff, 0xff, CTL},
               .co_run = scsi_co_read},
     [0x0a] = {.name = "WRITE(6)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 4, .length_bytes = 1, .usage = {0x0a, 0x1f, 0xff, 0xff, 0xff, CTL},
+              LENGTH(4, 1), .usage = {0x0a, 0x1f, 0xff, 0xff, 0xff, CTL},
               .co_run = scsi_co_write},
     [0x12] = {.name = "INQUIRY", .flags = SCSI_CMD_IGNORES_UA, .unit = SCSI_UNIT_BYTES,
-              .length_at = 3, .length_bytes = 2, .usage = {0x12, 0x01, 0xff, 0xff, 0xff, CTL},
+              LENGTH(3, 2), .usage = {0x12, 0x01, 0xff, 0xff, 0xff, CTL},
               .co_run = scsi_co_inquiry},
-    [0x1a] = {.name = "MODE SENSE(6)", .unit = SCSI_UNIT_BYTES, .length_at = 4, .length_bytes = 1,
+    [0x1a] = {.name = "MODE SENSE(6)", .unit = SCSI_UNIT_BYTES, LENGTH(4, 1),
               .usage = {0x1a, 0x08, 0xff, 0xff, 0xff, CTL}, .co_run = scsi_co_mode_sense_6},
     [0x25] = {.name = "READ CAPACITY(10)", .unit = SCSI_UNIT_FIXED,
               .usage = {0x25, 0, ALL4, 0, 0, 0x01, CTL}, .co_run = scsi_co_read_capacity_10},
     [0x28] = {.name = "READ(10)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 7, .length_bytes = 2, .usage = {0x28, RW_BITS, ALL4, GROUP, 0xff, 0xff, CTL},
+              LENGTH(7, 2), .usage = {0x28, RW_BITS, ALL4, GROUP, 0xff, 0xff, CTL},
               .co_run = scsi_co_read},
     [0x2a] = {.name = "WRITE(10)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 7, .length_bytes = 2, .usage = {0x2a, RW_BITS, ALL4, GROUP, 0xff, 0xff, CTL},
+              LENGTH(7, 2), .usage = {0x2a, RW_BITS, ALL4, GROUP, 0xff, 0xff, CTL},
               .co_run = scsi_co_write},
     [0x35] = {.name = "SYNCHRONIZE CACHE(10)", .flags = RANGE_READ,
-              .length_at = 7, .length_bytes = 2, .usage = {0x35, 0x06, ALL4, GROUP, 0xff, 0xff, CTL},
+              LENGTH(7, 2), .usage = {0x35, 0x06, ALL4, GROUP, 0xff, 0xff, CTL},
               .co_run = scsi_co_synchronize_cache},
     [0x41] = {.name = "WRITE SAME(10)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_ONE_BLOCK,
-              .length_at = 7, .length_bytes = 2, .usage = {0x41, 0x08, ALL4, GROUP, 0xff, 0xff, CTL},
+              LENGTH(7, 2), .usage = {0x41, 0x08, ALL4, GROUP, 0xff, 0xff, CTL},
               .co_run = scsi_co_write_same},
-    [0x42] = {.name = "UNMAP", .flags = SCSI_CMD_MEDIUM | SCSI_CMD_WRITES | SCSI_CMD_OUT | SCSI_CMD_THIN,
-              .unit = SCSI_UNIT_BYTES, .length_at = 7, .length_bytes = 2,
+    [0x42] = {.name = "UNMAP", .unit = SCSI_UNIT_BYTES, LENGTH(7, 2),
+              .flags = SCSI_CMD_MEDIUM | SCSI_CMD_WRITES | SCSI_CMD_OUT | SCSI_CMD_THIN,
               .usage = {0x42, 0x00, 0, 0, 0, 0, GROUP, 0xff, 0xff, CTL}, .co_run = scsi_co_unmap},
-    [0x5a] = {.name = "MODE SENSE(10)", .unit = SCSI_UNIT_BYTES, .length_at = 7, .length_bytes = 2,
+    [0x5a] = {.name = "MODE SENSE(10)", .unit = SCSI_UNIT_BYTES, LENGTH(7, 2),
               .usage = {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, CTL},
               .co_run = scsi_co_mode_sense_10},
     [0x88] = {.name = "READ(16)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 10, .length_bytes = 4, .usage = {0x88, RW_BITS, ALL8, ALL4, GROUP, CTL},
+              LENGTH(10, 4), .usage = {0x88, RW_BITS, ALL8, ALL4, GROUP, CTL},
               .co_run = scsi_co_read},
     [0x8a] = {.name = "WRITE(16)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 10, .length_bytes = 4, .usage = {0x8a, RW_BITS, ALL8, ALL4, GROUP, CTL},
+              LENGTH(10, 4), .usage = {0x8a, RW_BITS, ALL8, ALL4, GROUP, CTL},
               .co_run = scsi_co_write},
     [0x91] = {.name = "SYNCHRONIZE CACHE(16)", .flags = RANGE_READ,
-              .length_at = 10, .length_bytes = 4, .usage = {0x91, 0x06, ALL8, ALL4, GROUP, CTL},
+              LENGTH(10, 4), .usage = {0x91, 0x06, ALL8, ALL4, GROUP, CTL},
               .co_run = scsi_co_synchronize_cache},
     [0x93] = {.name = "WRITE SAME(16)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_ONE_BLOCK,
-              .length_at = 10, .length_bytes = 4, .usage = {0x93, 0x09, ALL8, ALL4, GROUP, CTL},
+              LENGTH(10, 4), .usage = {0x93, 0x09, ALL8, ALL4, GROUP, CTL},
               .co_run = scsi_co_write_same},
     [0xa0] = {.name = "REPORT LUNS", .flags = SCSI_CMD_IGNORES_UA, .unit = SCSI_UNIT_BYTES,
-              .length_at = 6, .length_bytes = 4, .usage = {0xa0, 0, 0xff, 0, 0, 0, ALL4, 0, CTL}},
+              LENGTH(6, 4), .usage = {0xa0, 0, 0xff, 0, 0, 0, ALL4, 0, CTL}},
     [0xa8] = {.name = "READ(12)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 6, .length_bytes = 4, .usage = {0xa8, RW_BITS, ALL4, ALL4, GROUP, CTL},
+              LENGTH(6, 4), .usage = {0xa8, RW_BITS, ALL4, ALL4, GROUP, CTL},
               .co_run = scsi_co_read},
     [0xaa] = {.name = "WRITE(12)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_BLOCKS,
-              .length_at = 6, .length_bytes = 4, .usage = {0xaa, RW_BITS, ALL4, ALL4, GROUP, CTL},
+              LENGTH(6, 4), .usage = {0xaa, RW_BITS, ALL4, ALL4, GROUP, CTL},
               .co_run = scsi_co_write},
 };
 
 /* Opcodes that are told apart by a service action, in the low five bits of byte 1. */
 enum { SERVICE_ACTION_IN_16 = 0x9e, SAI_READ_CAPACITY_16 = 0x10 };
 static const struct scsi_command read_capacity_16 = {
-    .name = "READ CAPACITY(16)", .unit = SCSI_UNIT_BYTES, .length_at = 10, .length_bytes = 4,
+    .name = "READ CAPACITY(16)", .unit = SCSI_UNIT_BYTES, LENGTH(10, 4),
     .usage = {0x9e, 0x1f, ALL8, ALL4, 0x01, CTL}, .co_run = scsi_co_read_capacity_16,
 };
 

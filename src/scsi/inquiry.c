@@ -1,8 +1,10 @@
 /*
- * inquiry.c -- INQUIRY: standard data (SPC-4 6.4.2) and vital product data pages (SPC-4 7.8, SBC-3 6.5).
+ * inquiry.c -- INQUIRY: standard data (SPC-4 6.4.2) and vital product data pages (SPC-4 7.8, SBC-3
+ * 6.5).
  *
- * A page is a row of a table: a builder that fills a buffer that is zero already and returns how many
- * bytes the page has; 0: this logical unit does not have it. Page 00h lists what the others say.
+ * A page is a row of a table: a builder that fills a buffer that is zero already and returns how
+ * many bytes the page has; 0: this logical unit does not have it. Page 00h lists what the others
+ * say.
  */
 #include "scsi/lu_int.h"
 
@@ -73,7 +75,8 @@ static size_t build_serial(const struct scsi_lu *lu, uint8_t *page)
 }
 
 /* One designation descriptor (SPC-4 7.8.6.1) with @bytes of designator to follow. */
-static uint8_t *put_designator(uint8_t *to, uint8_t code_set, uint8_t association_and_type, size_t bytes)
+static uint8_t *put_designator(uint8_t *to, uint8_t code_set, uint8_t association_and_type,
+                               size_t bytes)
 {
     to[0] = code_set;
     to[1] = association_and_type;
@@ -81,8 +84,9 @@ static uint8_t *put_designator(uint8_t *to, uint8_t code_set, uint8_t associatio
     return to + 4;
 }
 
-/* T10 vendor id based (SPC-4 7.8.6.4): vendor, then product and serial number as it recommends. Without
- * any id of its own the disk must not claim one: a host would take two such disks for two paths to one. */
+/* T10 vendor id based (SPC-4 7.8.6.4): vendor, then product and serial number as it recommends.
+ * Without any id of its own the disk must not claim one: a host would take two such disks for two
+ * paths to one. */
 static uint8_t *put_t10_designator(const struct scsi_lu_config *config, uint8_t *to)
 {
     const char *id = config->device_id[0] != '\0' ? config->device_id : config->serial;
@@ -220,7 +224,8 @@ void scsi_inquiry_of_target(struct scsi_cmd *cmd, uint8_t first_byte, uint32_t l
     } else {
         put_standard_header(data, first_byte, 6);
         scsi_put_text(data + 8, 8, "CAISSON");
-        scsi_put_text(data + 16, 16, first_byte == NO_LOGICAL_UNIT ? "NO LOGICAL UNIT" : "REPORT LUNS");
+        scsi_put_text(data + 16, 16,
+                      first_byte == NO_LOGICAL_UNIT ? "NO LOGICAL UNIT" : "REPORT LUNS");
         scsi_put_text(data + 32, 4, "1");
         put_version_descriptors(6, data + 58);
         scsi_cmd_reply(cmd, data, sizeof(data), length);

@@ -1,9 +1,9 @@
 /*
  * lu.c -- logical units and ports: what they are made of, and the unit attentions of a port.
  *
- * (U1) A pending unit attention is one bit of port->ua. Raising is an atomic or; taking is an atomic
- *      and-not, and only who saw its bit set in the old value has it. So of two commands that look at
- *      once one reports it, and one raised while another is taken is not lost.
+ * (U1) A pending unit attention is one bit of port->ua. Raising is an atomic or; taking is an
+ *      atomic and-not, and only who saw its bit set in the old value has it. So of two commands
+ *      that look at once one reports it, and one raised while another is taken is not lost.
  */
 #include "scsi/lu_int.h"
 #include "base/mem.h"
@@ -18,7 +18,8 @@ static int check_blocks(const struct scsi_lu_config *config, struct err **reterr
 
     if (!is_power_of_two(logical) || logical < 512 || logical > SCSI_BLOCK_BYTES_MAX) {
         return err_set(reterr, EINVAL,
-                       "logical_block_size %u is not a power of two between 512 and 2097152", logical);
+                       "logical_block_size %u is not a power of two between 512 and 2097152",
+                       logical);
     }
     if (!is_power_of_two(physical) || physical < 512 || physical > SCSI_BLOCK_BYTES_MAX) {
         return err_set(reterr, EINVAL,
@@ -63,7 +64,8 @@ static int check_limits(const struct scsi_lu_config *config, struct err **reterr
         return err_set(reterr, EINVAL, "max_io_size is smaller than logical_block_size %u", block);
     }
     if (config->max_unmap_bytes != 0 && config->max_unmap_bytes < block) {
-        return err_set(reterr, EINVAL, "max_unmap_size is smaller than logical_block_size %u", block);
+        return err_set(reterr, EINVAL, "max_unmap_size is smaller than logical_block_size %u",
+                       block);
     }
     if (config->scsi_version != 0 && (config->scsi_version < 3 || config->scsi_version > 7)) {
         return err_set(reterr, EINVAL, "scsi_version %u is not between 3 and 7",
@@ -167,6 +169,8 @@ struct scsi_lu *scsi_port_lu(const struct scsi_port *port)
 static const struct scsi_sense ua_sense[SCSI_UA_MAX_] = {
     [SCSI_UA_POWER_ON] = {0x6, 0x29, 0x00},
     [SCSI_UA_BUS_DEVICE_RESET] = {0x6, 0x29, 0x03},
+    [SCSI_UA_NEXUS_LOSS] = {0x6, 0x29, 0x07},
+    [SCSI_UA_COMMANDS_CLEARED] = {0x6, 0x2f, 0x00},
     [SCSI_UA_REPORTED_LUNS_CHANGED] = {0x6, 0x3f, 0x0e},
     [SCSI_UA_CAPACITY_CHANGED] = {0x6, 0x2a, 0x09},
     [SCSI_UA_MODE_PARAMETERS_CHANGED] = {0x6, 0x2a, 0x01},

@@ -1,17 +1,18 @@
 /*
  * lu.h -- logical units, the ports they are reached through, and the execution of a command.
  *
- * A logical unit is the disk: geometry, identity, mode pages, reservations; what is true of it is true
- * through every port. A port is one (HBA, target, lun) address of it: unit attentions and auto-sense
- * belong to the nexus of a port and its one initiator. Commands run on any loop, several at once, and
- * take no lock: a logical unit is constant after creation but for words that are atomic.
+ * A logical unit is the disk: geometry, identity, mode pages, reservations; what is true of it is
+ * true through every port. A port is one (HBA, target, lun) address of it: unit attentions and
+ * auto-sense belong to the nexus of a port and its one initiator. Commands run on any loop, several
+ * at once, and take no lock: a logical unit is constant after creation but for words that are
+ * atomic.
  *
- * Who accounts for what. The CDB says how much it wants moved (scsi_cmd_transfer()); the transport knows
- * how much room the initiator gave. virtio-scsi wants VIRTIO_SCSI_S_OVERRUN, and nothing executed, when
- * the room is smaller: the HBA compares before it executes. A transport without such an answer may
- * execute all the same: data-in is cut to the room, data-out that is too short is refused with INVALID
- * FIELD IN CDB before anything is written. `transferred` counts bytes that really moved; the residual is
- * the room less that, and is the transport's to report.
+ * Who accounts for what. The CDB says how much it wants moved (scsi_cmd_transfer()); the transport
+ * knows how much room the initiator gave. virtio-scsi wants VIRTIO_SCSI_S_OVERRUN, and nothing
+ * executed, when the room is smaller: the HBA compares before it executes. A transport without such
+ * an answer may execute all the same: data-in is cut to the room, data-out that is too short is
+ * refused with INVALID FIELD IN CDB before anything is written. `transferred` counts bytes that
+ * really moved; the residual is the room less that, and is the transport's to report.
  */
 #pragma once
 #include "base/err.h"
@@ -22,7 +23,7 @@
 enum {
     SCSI_CDB_BYTES_MAX = 32,
     SCSI_SENSE_BYTES_MAX = 96,  /* what virtio-scsi's sense_size defaults to */
-    SCSI_UNMAP_DESCRIPTORS_MAX = 255, /* of one UNMAP; its parameter list fits a coroutine's stack */
+    SCSI_UNMAP_DESCRIPTORS_MAX = 255, /* of one UNMAP: its list fits a coroutine's stack */
     SCSI_BLOCK_BYTES_MAX = 2 << 20,
     SCSI_DESCRIPTION_BYTES_MAX = 96,
 };
@@ -70,6 +71,8 @@ struct scsi_lu *scsi_port_lu(const struct scsi_port *port);
 enum scsi_ua {
     SCSI_UA_POWER_ON,                /* 29/00: first use, HBA reset */
     SCSI_UA_BUS_DEVICE_RESET,        /* 29/03: LUN RESET */
+    SCSI_UA_NEXUS_LOSS,              /* 29/07: I_T NEXUS RESET */
+    SCSI_UA_COMMANDS_CLEARED,        /* 2F/00: CLEAR TASK SET through another nexus */
     SCSI_UA_REPORTED_LUNS_CHANGED,   /* 3F/0E */
     SCSI_UA_CAPACITY_CHANGED,        /* 2A/09 */
     SCSI_UA_MODE_PARAMETERS_CHANGED, /* 2A/01 */
@@ -97,20 +100,22 @@ struct scsi_cmd {
     int medium_errno;              /* positive when the medium failed: for werror/rerror and logs */
 };
 
-/* Execute at a plugged logical unit; returns when @cmd has its answer. REPORT LUNS does not come here:
- * the target answers it (scsi_target_answers()). */
+/* Execute at a plugged logical unit; returns when @cmd has its answer. REPORT LUNS does not come
+ * here: the target answers it (scsi_target_answers()). */
 CO_FN
 void scsi_co_execute(struct scsi_port *port, struct scsi_cmd *cmd);
 
 /* Does this command reach the medium, so that it needs a token and an open gate? (INQUIRY, REQUEST
- * SENSE, MODE SENSE, REPORT LUNS, READ CAPACITY… do not and are answered while the disk is drained.) */
+ * SENSE, MODE SENSE, REPORT LUNS, READ CAPACITY… do not and are answered while the disk is
+ * drained.) */
 ANY_THREAD
 bool scsi_cmd_needs_medium(const uint8_t *cdb);
 
 enum scsi_direction { SCSI_DATA_NONE, SCSI_DATA_IN, SCSI_DATA_OUT };
 
-/* How much @cdb wants moved, and which way: allocation length, parameter list, blocks. @port NULL: the
- * target's own answer. Commands that nobody here knows want nothing: they fail by themselves. */
+/* How much @cdb wants moved, and which way: allocation length, parameter list, blocks. @port NULL:
+ * the target's own answer. Commands that nobody here knows want nothing: they fail by themselves.
+ */
 ANY_THREAD
 enum scsi_direction scsi_cmd_transfer(const struct scsi_port *port, const uint8_t *cdb,
                                       uint64_t *ret_bytes);
@@ -122,6 +127,7 @@ unsigned scsi_cdb_bytes(uint8_t opcode);
 /* "WRITE(10)"; also for commands that are not supported here. Never NULL. */
 ANY_THREAD
 const char *scsi_opcode_name(uint8_t opcode);
-/* "WRITE(10) lba 2048 blocks 8" into @to (@bytes long, SCSI_DESCRIPTION_BYTES_MAX suffices); returns it. */
+/* "WRITE(10) lba 2048 blocks 8" into @to (@bytes long, SCSI_DESCRIPTION_BYTES_MAX suffices);
+ * returns it. */
 ANY_THREAD
 const char *scsi_cmd_describe(const uint8_t *cdb, char *to, size_t bytes);

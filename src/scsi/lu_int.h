@@ -1,7 +1,9 @@
 /*
- * lu_int.h -- inside scsi/: the logical unit itself, the command table and how a command is answered.
+ * lu_int.h -- inside scsi/: the logical unit itself, the command table and how a command is
+ * answered.
  *
- * (C1) Nothing here locks. A logical unit is constant after scsi_lu_new(); a port has one atomic word.
+ * (C1) Nothing here locks. A logical unit is constant after scsi_lu_new(); a port has one atomic
+ *      word.
  * (C2) A command is checked whole before it has an effect: one that is refused changed nothing.
  * (C3) Each handler gives exactly one answer: scsi_cmd_reply(), scsi_cmd_fail…(), or neither, which
  *      is GOOD without data.
@@ -53,8 +55,8 @@ struct scsi_command {
     unsigned flags;
     enum scsi_unit unit;
     uint8_t length_at, length_bytes; /* where the length field is, 0 bytes: there is none */
-    uint8_t usage[16];               /* bits of the CDB that are looked at or ignored; any other that
-                                      * is set is refused. Byte 0: the opcode (as SPC-4 6.35) */
+    uint8_t usage[16];               /* bits of the CDB that are looked at or ignored; any other
+                                      * that is set is refused. Byte 0: the opcode (SPC-4 6.35) */
     /* @length: what the length field says. NULL: the target answers (target.c). */
     CO_SLOT void (*co_run)(struct scsi_port *port, struct scsi_cmd *cmd, uint32_t length);
 };
@@ -121,8 +123,8 @@ SCSI_HANDLER(synchronize_cache);
 SCSI_HANDLER(unmap);            /* zero.c */
 SCSI_HANDLER(write_same);
 
-/* What a target without a logical unit there answers to INQUIRY; @first_byte: peripheral qualifier and
- * device type. inquiry.c */
+/* What a target without a logical unit there answers to INQUIRY; @first_byte: peripheral qualifier
+ * and device type. inquiry.c */
 ANY_THREAD
 void scsi_inquiry_of_target(struct scsi_cmd *cmd, uint8_t first_byte, uint32_t length);
 /* REQUEST SENSE's answer: @sense as parameter data. report.c */

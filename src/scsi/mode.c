@@ -1,8 +1,8 @@
 /*
  * mode.c -- MODE SENSE(6) and (10): header, block descriptor, pages (SPC-4 6.11, 7.5; SBC-3 6.4).
  *
- * Nothing can be changed (there is no MODE SELECT), so the changeable values are pages of zeroes and the
- * default values are the current ones.
+ * Nothing can be changed (there is no MODE SELECT), so the changeable values are pages of zeroes
+ * and the default values are the current ones.
  */
 #include "scsi/lu_int.h"
 
@@ -31,8 +31,8 @@ static void fill_caching(const struct scsi_lu *lu, uint8_t *page)
     page[2] = lu->config.write_cache ? 0x04 : 0x00;
 }
 
-/* 0Ah, control (SPC-4 7.5.8): TST 001b, a task set for each nexus; GLTSD, no log is ever saved; queue
- * algorithm modifier 1, commands are executed in any order. */
+/* 0Ah, control (SPC-4 7.5.8): TST 001b, a task set for each nexus; GLTSD, no log is ever saved;
+ * queue algorithm modifier 1, commands are executed in any order. */
 static void fill_control(const struct scsi_lu *lu, uint8_t *page)
 {
     page[2] = 0x20 | 0x02;

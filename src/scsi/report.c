@@ -1,9 +1,10 @@
-/* report.c -- what a logical unit says of its state: TEST UNIT READY, REQUEST SENSE, READ CAPACITY. */
+/* report.c -- what a logical unit says of its state: TEST UNIT READY, REQUEST SENSE, READ CAPACITY.
+ */
 #include "scsi/lu_int.h"
 
 enum {
-    SENSE_SHOWS_ASC_FIXED = 14,     /* bytes of sense data up to and with ASCQ */
-    SENSE_SHOWS_ASC_DESCRIPTOR = 4,
+    SHOWS_ASC_FIXED = 14, /* bytes of sense data up to and with ASCQ */
+    SHOWS_ASC_DESCRIPTOR = 4,
 };
 
 void scsi_co_test_unit_ready(struct scsi_port *port, struct scsi_cmd *cmd, uint32_t length)
@@ -24,12 +25,12 @@ void scsi_reply_sense(struct scsi_cmd *cmd, struct scsi_sense sense, uint32_t le
     scsi_cmd_reply(cmd, data, bytes, length);
 }
 
-/* A pending unit attention is returned as parameter data and is over (SPC-4 6.39) -- unless the room is
- * so small that the initiator would not see which: then it stays, for none may be lost. */
+/* A pending unit attention is returned as parameter data and is over (SPC-4 6.39) -- unless the
+ * room is so small that the initiator would not see which: then it stays, for none may be lost. */
 void scsi_co_request_sense(struct scsi_port *port, struct scsi_cmd *cmd, uint32_t length)
 {
     size_t room = min_of((size_t)length, cmd->data_in_bytes);
-    size_t enough = wants_descriptor_format(cmd) ? SENSE_SHOWS_ASC_DESCRIPTOR : SENSE_SHOWS_ASC_FIXED;
+    size_t enough = wants_descriptor_format(cmd) ? SHOWS_ASC_DESCRIPTOR : SHOWS_ASC_FIXED;
     struct scsi_sense sense = SCSI_NO_SENSE;
 
     if (room >= enough) {
@@ -40,8 +41,8 @@ void scsi_co_request_sense(struct scsi_port *port, struct scsi_cmd *cmd, uint32_
     scsi_reply_sense(cmd, sense, length);
 }
 
-/* The last LBA. False: @cmd has failed. PMI is obsolete since SBC-3: with it any LBA may be given, and
- * no delay ever comes before the end; without it the LBA must be 0. */
+/* The last LBA. False: @cmd has failed. PMI is obsolete since SBC-3: with it any LBA may be given,
+ * and no delay ever comes before the end; without it the LBA must be 0. */
 static bool last_lba(const struct scsi_lu *lu, struct scsi_cmd *cmd, bool pmi, uint64_t *ret_lba)
 {
     uint64_t blocks = scsi_lu_blocks(lu);
@@ -80,7 +81,7 @@ void scsi_co_read_capacity_16(struct scsi_port *port, struct scsi_cmd *cmd, uint
     if (last_lba(port->lu, cmd, (cmd->cdb[14] & 0x01) != 0, &last)) {
         be64_store(data, last);
         be32_store(data + 8, config->logical_block_bytes);
-        data[13] = (uint8_t)__builtin_ctz(config->physical_block_bytes / config->logical_block_bytes);
+        data[13] = (uint8_t)__builtin_ctz(config->physical_block_bytes >> port->lu->block_shift);
         if (config->thin) { /* LBPME, LBPRZ */
             data[14] = (uint8_t)(0x80 | (config->discard_reads_zero ? 0x40 : 0));
         }

@@ -1,9 +1,9 @@
 /*
  * rw.c -- READ, WRITE, SYNCHRONIZE CACHE.
  *
- * The path of every I/O: no lock, no allocation, no copy. The initiator's buffers go to the medium as
- * they are; only one that is longer than the transfer gets a shortened list, and that list alone is
- * allocated.
+ * The path of every I/O: no lock, no allocation, no copy. The initiator's buffers go to the medium
+ * as they are; only one that is longer than the transfer gets a shortened list, and that list alone
+ * is allocated.
  */
 #include "scsi/lu_int.h"
 #include "base/iov.h"
@@ -33,7 +33,8 @@ static bool parse(const struct scsi_lu *lu, struct scsi_cmd *cmd, uint32_t block
 }
 
 /* The first @bytes of a list that has more of them, in fresh memory. NULL: not to be had. */
-static struct iovec *shorten(const struct iovec *iov, size_t count, uint64_t bytes, size_t *ret_count)
+static struct iovec *shorten(const struct iovec *iov, size_t count, uint64_t bytes,
+                             size_t *ret_count)
 {
     struct iovec *to = mem_try_alloc(count * sizeof(*to));
 
@@ -47,8 +48,8 @@ static struct iovec *shorten(const struct iovec *iov, size_t count, uint64_t byt
 }
 
 CO_FN
-static int medium_read(struct scsi_lu *lu, const struct scsi_cmd *cmd, const struct transfer *transfer,
-                       uint64_t bytes)
+static int medium_read(struct scsi_lu *lu, const struct scsi_cmd *cmd,
+                       const struct transfer *transfer, uint64_t bytes)
 {
     AUTO_MEM struct iovec *shorter = NULL;
     const struct iovec *iov = cmd->data_in;
@@ -92,7 +93,8 @@ void scsi_co_read(struct scsi_port *port, struct scsi_cmd *cmd, uint32_t length)
 }
 
 CO_FN
-static int medium_write(struct scsi_lu *lu, const struct scsi_cmd *cmd, const struct transfer *transfer)
+static int medium_write(struct scsi_lu *lu, const struct scsi_cmd *cmd,
+                        const struct transfer *transfer)
 {
     AUTO_MEM struct iovec *shorter = NULL;
     const struct iovec *iov = cmd->data_out;
@@ -128,8 +130,8 @@ void scsi_co_write(struct scsi_port *port, struct scsi_cmd *cmd, uint32_t length
     cmd->transferred = (size_t)transfer.bytes;
 }
 
-/* The whole cache is flushed whatever the range, and IMMED waits all the same: the initiator then learns
- * of an error from this very command. 0 blocks: to the end. */
+/* The whole cache is flushed whatever the range, and IMMED waits all the same: the initiator then
+ * learns of an error from this very command. 0 blocks: to the end. */
 void scsi_co_synchronize_cache(struct scsi_port *port, struct scsi_cmd *cmd, uint32_t length)
 {
     struct scsi_lu *lu = port->lu;

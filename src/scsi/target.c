@@ -1,10 +1,11 @@
 /*
  * target.c -- the LUN table and the commands that a target answers by itself.
  *
- * A version of the table is an array of entries sorted by target and LUN, with the index at which each
- * target begins; it never changes once it is published. Plug and unplug (main loop) copy it with one
- * entry more or less, publish the copy and free the old version after a grace period. Plugging costs the
- * length of the table; a lookup costs a step where LUNs are numbered 0, 1, 2…, else a few.
+ * A version of the table is an array of entries sorted by target and LUN, with the index at which
+ * each target begins; it never changes once it is published. Plug and unplug (main loop) copy it
+ * with one entry more or less, publish the copy and free the old version after a grace period.
+ * Plugging costs the length of the table; a lookup costs a step where LUNs are numbered 0, 1, 2…,
+ * else a few.
  *
  * (L4) A list is counted and filled from one version: the table pointer is read once for both.
  * (L5) REPORT LUNS clears REPORTED LUNS DATA HAS CHANGED before it reads the version it reports: a
@@ -121,10 +122,12 @@ void scsi_table_free(struct scsi_table *table)
     }
 }
 
-/* @version with @slot (NULL: with nothing) in place of @removed entries (0 or 1) at @at of @target. */
-static struct version *version_replace(const struct version *version, uint8_t target, uint32_t at,
+/* @version with @slot (NULL: with nothing) in place of @removed entries (0 or 1) at the @i-th of
+ * @target. */
+static struct version *version_replace(const struct version *version, uint8_t target, uint32_t i,
                                        uint32_t removed, struct scsi_slot *slot)
 {
+    uint32_t at = version->begin[target] + i;
     uint32_t added = slot != NULL ? 1 : 0, count = version_count(version);
     struct version *next = version_new(count - removed + added);
 
@@ -159,8 +162,7 @@ int scsi_table_publish(struct scsi_table *table, struct scsi_slot *slot)
     if (i < span.count && span.entries[i].lun == slot->lun) {
         return -EBUSY;
     }
-    publish_version(table, version_replace(version, slot->target, version->begin[slot->target] + i, 0,
-                                           slot));
+    publish_version(table, version_replace(version, slot->target, i, 0, slot));
     return 0;
 }
 
@@ -172,8 +174,7 @@ void scsi_table_unpublish(struct scsi_table *table, struct scsi_slot *slot)
 
     assert(i < span.count);
     assert(span.entries[i].slot == slot);
-    publish_version(table, version_replace(version, slot->target, version->begin[slot->target] + i, 1,
-                                           NULL));
+    publish_version(table, version_replace(version, slot->target, i, 1, NULL));
 }
 
 struct scsi_slot *scsi_table_at(struct scsi_table *table, uint8_t target, uint16_t lun)
@@ -243,7 +244,8 @@ bool scsi_table_has_target(struct scsi_table *table, uint8_t target)
 
 enum { SELECT_LOGICAL_UNITS = 0x00, SELECT_WELL_KNOWN = 0x01, SELECT_ALL = 0x02 };
 
-/* SAM-5 4.7: peripheral device addressing below 256, flat space above, extended for the well-known. */
+/* SAM-5 4.7: peripheral device addressing below 256, flat space above, extended for the well-known.
+ */
 static void put_lun(uint16_t lun, uint8_t *to)
 {
     memset(to, 0, LUN_BYTES);
@@ -310,29 +312,33 @@ static void report_luns(struct scsi_table *table, uint8_t target, struct scsi_cm
         scsi_port_clear_ua(span.entries[i].slot->port, SCSI_UA_REPORTED_LUNS_CHANGED);
     }
     span = target_span(rcu_get(&table->current), target); /* (L4), (L5): not the one from above */
-    write_lun_list(cmd, span, select != SELECT_WELL_KNOWN, select != SELECT_LOGICAL_UNITS, allocation);
+    write_lun_list(cmd, span, select != SELECT_WELL_KNOWN, select != SELECT_LOGICAL_UNITS,
+                   allocation);
 }
 
 /* ---- what a target answers ---- */
 
 /*
- * INQUIRY where no logical unit is: qualifier 011b and type 1Fh, at LUN 0 as at any other (SPC-4 6.4.2,
- * SAM-5 4.7.4). Linux takes that for "the target is there, this LUN is not" (scsi_probe_and_add_lun() gives
- * SCSI_SCAN_TARGET_PRESENT) and, the version being 3 or more, goes on to REPORT LUNS: so a disk at LUN 1
- * alone is found. Qualifier 001b would do there as well, but older kernels and other systems attach a
- * device that is no disk, and SPC-4 lets such a LUN into the inventory that we want it kept out of. A CHECK
- * CONDITION would end the scan ("no response"), with a warning when a LUN goes while it is probed.
+ * INQUIRY where no logical unit is: qualifier 011b and type 1Fh, at LUN 0 as at any other (SPC-4
+ * 6.4.2, SAM-5 4.7.4). Linux takes that for "the target is there, this LUN is not"
+ * (scsi_probe_and_add_lun() gives SCSI_SCAN_TARGET_PRESENT) and, the version being 3 or more, goes
+ * on to REPORT LUNS: so a disk at LUN 1 alone is found. Qualifier 001b would do there as well, but
+ * older kernels and other systems attach a device that is no disk, and SPC-4 lets such a LUN into
+ * the inventory that we want it kept out of. A CHECK CONDITION would end the scan ("no response"),
+ * with a warning when a LUN goes while it is probed.
  */
 static void inquiry(uint16_t lun, struct scsi_cmd *cmd, uint32_t length)
 {
-    scsi_inquiry_of_target(cmd, lun == SCSI_LUN_WELL_KNOWN_REPORT ? TYPE_WELL_KNOWN : TYPE_NOT_THERE,
-                           length);
+    bool well_known = lun == SCSI_LUN_WELL_KNOWN_REPORT;
+
+    scsi_inquiry_of_target(cmd, well_known ? TYPE_WELL_KNOWN : TYPE_NOT_THERE, length);
 }
 
 static void request_sense(uint16_t lun, struct scsi_cmd *cmd, uint32_t length)
 {
-    scsi_reply_sense(cmd, lun == SCSI_LUN_WELL_KNOWN_REPORT ? SCSI_NO_SENSE : SCSI_LUN_NOT_SUPPORTED,
-                     length);
+    bool well_known = lun == SCSI_LUN_WELL_KNOWN_REPORT;
+
+    scsi_reply_sense(cmd, well_known ? SCSI_NO_SENSE : SCSI_LUN_NOT_SUPPORTED, length);
 }
 
 static bool has_command(uint16_t lun, uint8_t opcode)
@@ -341,7 +347,8 @@ static bool has_command(uint16_t lun, uint8_t opcode)
            (opcode == OP_TEST_UNIT_READY && lun == SCSI_LUN_WELL_KNOWN_REPORT);
 }
 
-void scsi_target_execute(struct scsi_table *table, uint8_t target, uint16_t lun, struct scsi_cmd *cmd)
+void scsi_target_execute(struct scsi_table *table, uint8_t target, uint16_t lun,
+                         struct scsi_cmd *cmd)
 {
     struct scsi_sense why = SCSI_LUN_NOT_SUPPORTED;
     const struct scsi_command *command = NULL;

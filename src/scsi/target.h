@@ -40,8 +40,9 @@ void scsi_table_unpublish(struct scsi_table *table, struct scsi_slot *slot);
 /* Who is there, on the main loop; NULL: nobody. */
 MAIN_LOOP
 struct scsi_slot *scsi_table_at(struct scsi_table *table, uint8_t target, uint16_t lun);
-/* Lowest free address; -ENOSPC. A given part is >= 0, an open one -1. With the target open it is the
- * lowest target that has the LUN free (LUN 0 before LUN 1), so each disk gets a target of its own. */
+/* Lowest free address; -ENOSPC. A given part is >= 0, an open one -1. With the target open it is
+ * the lowest target that has the LUN free (LUN 0 before LUN 1), so each disk gets a target of its
+ * own. */
 MAIN_LOOP
 int scsi_table_lowest_free(struct scsi_table *table, int target, int lun, uint8_t *ret_target,
                            uint16_t *ret_lun);
@@ -56,12 +57,13 @@ struct scsi_slot *scsi_table_find(struct scsi_table *table, uint8_t target, uint
 ANY_THREAD
 bool scsi_table_has_target(struct scsi_table *table, uint8_t target);
 
-/* The target's own answer, for a target that has some LUN (one without any answers BAD_TARGET, which is
- * the HBA's): REPORT LUNS at any LUN; INQUIRY and REQUEST SENSE at a LUN without a logical unit and at
- * the well-known one, which also knows TEST UNIT READY. Anything else: LOGICAL UNIT NOT SUPPORTED. Does
- * not yield; inside an RCU read section, so that one snapshot answers. */
+/* The target's own answer, for a target that has some LUN (one without any answers BAD_TARGET,
+ * which is the HBA's): REPORT LUNS at any LUN; INQUIRY and REQUEST SENSE at a LUN without a logical
+ * unit and at the well-known one, which also knows TEST UNIT READY. Anything else: LOGICAL UNIT NOT
+ * SUPPORTED. Does not yield; inside an RCU read section, so that one snapshot answers. */
 ANY_THREAD
-void scsi_target_execute(struct scsi_table *table, uint8_t target, uint16_t lun, struct scsi_cmd *cmd);
+void scsi_target_execute(struct scsi_table *table, uint8_t target, uint16_t lun,
+                         struct scsi_cmd *cmd);
 /* Is @cdb answered by the target even where a logical unit is plugged? (REPORT LUNS) */
 ANY_THREAD
 bool scsi_target_answers(const uint8_t *cdb);

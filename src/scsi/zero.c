@@ -3,8 +3,9 @@
  *
  * (Z1) All of a parameter list is checked before the first range is touched.
  * (Z2) A range is worked off in chunks, with a turn for the others on this loop after each.
- * (Z3) What a guest chooses the size of is bounded: the parameter list by SCSI_UNMAP_DESCRIPTORS_MAX, on
- *      the stack; the pattern of WRITE SAME by PATTERN_BYTES (or one block), which may not be to be had.
+ * (Z3) What a guest chooses the size of is bounded: the parameter list by
+ *      SCSI_UNMAP_DESCRIPTORS_MAX, on the stack; the pattern of WRITE SAME by PATTERN_BYTES (or one
+ *      block), which may not be to be had.
  */
 #include "scsi/lu_int.h"
 #include "base/iov.h"
@@ -34,7 +35,8 @@ struct unmap_list {
 static bool parse_unmap_list(struct scsi_cmd *cmd, const uint8_t *list, uint32_t length,
                              struct unmap_list *ret_list)
 {
-    size_t count = be16_load(list + 2) / UNMAP_DESCRIPTOR_BYTES; /* an incomplete last one is ignored */
+    /* The block descriptor data length; an incomplete last descriptor is ignored. */
+    size_t count = be16_load(list + 2) / UNMAP_DESCRIPTOR_BYTES;
 
     if (count > SCSI_UNMAP_DESCRIPTORS_MAX) {
         scsi_cmd_fail(cmd, SCSI_INVALID_FIELD_IN_PARAMETERS);
@@ -136,7 +138,8 @@ void scsi_co_unmap(struct scsi_port *port, struct scsi_cmd *cmd, uint32_t length
         return;
     }
     iov_copy_out(cmd->data_out, cmd->data_out_count, 0, list, min_of(sizeof(list), (size_t)length));
-    if (!parse_unmap_list(cmd, list, length, &parsed) || !check_unmap_list(port->lu, cmd, &parsed)) {
+    if (!parse_unmap_list(cmd, list, length, &parsed) ||
+        !check_unmap_list(port->lu, cmd, &parsed)) {
         return;
     }
     rc = discard_list(port->lu, &parsed);
@@ -225,7 +228,8 @@ static size_t repeat(uint8_t *buffer, size_t buffer_bytes, uint64_t bytes, struc
 
 /* @buffer: whole blocks of the pattern. */
 CO_FN
-static int write_pattern(struct scsi_lu *lu, struct write_same same, uint8_t *buffer, size_t buffer_bytes)
+static int write_pattern(struct scsi_lu *lu, struct write_same same, uint8_t *buffer,
+                         size_t buffer_bytes)
 {
     struct iovec iov[PATTERN_PIECES];
     uint64_t chunk_max = max_of((uint64_t)PATTERN_BYTES * PATTERN_PIECES, (uint64_t)buffer_bytes);
@@ -256,7 +260,8 @@ static void fill_with_first_block(uint8_t *buffer, size_t buffer_bytes, size_t b
 
 /* The block is copied once, and that copy decides: the guest may be writing to its own. */
 CO_FN
-static int write_data_out(struct scsi_lu *lu, const struct scsi_cmd *cmd, const struct write_same *same)
+static int write_data_out(struct scsi_lu *lu, const struct scsi_cmd *cmd,
+                          const struct write_same *same)
 {
     size_t block = lu->config.logical_block_bytes;
     size_t bytes = max_of(block, (size_t)min_of(same->bytes, (uint64_t)PATTERN_BYTES));
