@@ -1,5 +1,6 @@
 /*
- * device.h -- device_add, device_del: plug and unplug of LUNs (`scsi-hd`).
+ * device.h -- device_add, device_del: plug and unplug of LUNs (`scsi-hd`). The unplug order is in
+ * device.c. A device without an id is found by its path, "/machine/peripheral-anon/device[N]".
  */
 #pragma once
 #include "base/event.h"
@@ -17,6 +18,10 @@ int device_co_delete(const char *id, struct err **reterr);
 /* Wait until the device is gone, if it is there. */
 MAIN_LOOP CO_FN
 void device_co_wait_deleted(const char *id);
+struct hba;
+/* Unplug every device of @hba, an event each, also those that are being plugged; wait until all are gone. */
+MAIN_LOOP CO_FN
+void device_co_delete_all_of(struct hba *hba);
 MAIN_LOOP
 json_t *device_describe_scsi(void);              /* query-scsi-devices */
 MAIN_LOOP

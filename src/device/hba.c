@@ -85,6 +85,18 @@ void hba_co_free(struct hba *hba)
     mem_free(hba);
 }
 
+void hba_close(struct hba *hba)
+{
+    list_remove(&hba->link);
+}
+
+struct hba *hba_only(void)
+{
+    struct hba *first = list_first(&hbas, struct hba, link);
+
+    return first != NULL && first->link.next == &hbas ? first : NULL;
+}
+
 struct hba *hba_find(const char *id)
 {
     struct hba *hba;
@@ -347,8 +359,12 @@ void hba_lun_init(struct hba_lun *lun, struct hba *hba, struct blk_root *root,
 
 int hba_lun_publish(struct hba_lun *lun)
 {
-    int rc = scsi_table_publish(lun->hba->table, &lun->slot);
+    int rc;
 
+    if (!list_is_linked(&lun->hba->link)) {
+        return -ENODEV; /* closed while the drive was being attached */
+    }
+    rc = scsi_table_publish(lun->hba->table, &lun->slot);
     if (rc == 0) {
         list_add_tail(&lun->hba->luns, &lun->hba_link);
     }

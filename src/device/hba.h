@@ -30,8 +30,13 @@ MAIN_LOOP CO_FN
 void hba_co_free(struct hba *hba);
 extern const struct virtio_device_ops hba_virtio_ops; /* its device pointer is the struct hba */
 
+/* From here on it is not found, so that no device can be added; before its devices are deleted. */
+MAIN_LOOP
+void hba_close(struct hba *hba);
 MAIN_LOOP
 struct hba *hba_find(const char *id); /* "hba0"; buses are named "hba0.0" */
+MAIN_LOOP
+struct hba *hba_only(void); /* NULL: there is none, or more than one */
 MAIN_LOOP
 const char *hba_id(const struct hba *hba);
 MAIN_LOOP

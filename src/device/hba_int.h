@@ -266,7 +266,7 @@ void hba_events_forget(struct hba *hba);
 MAIN_LOOP
 void hba_lun_init(struct hba_lun *lun, struct hba *hba, struct blk_root *root,
                   struct scsi_port *port, uint8_t target, uint16_t number);
-/* From here on requests find it. -EBUSY: the address is taken. */
+/* From here on requests find it. -EBUSY: the address is taken; -ENODEV: the adapter is going. */
 MAIN_LOOP
 int hba_lun_publish(struct hba_lun *lun);
 /* Tell the guest that @lun has come: event, and unit attention on the target's other LUNs. */
