@@ -235,11 +235,13 @@ pid_t os_socket_peer_pid(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0 ? 0 : peer.pid;
 }
 
-int os_fd_wait(int fd, unsigned poll_events, uint64_t timeout_ns)
+static_assert(OS_FD_IN == POLLIN && OS_FD_OUT == POLLOUT, "poll(2)'s numbers");
+
+int os_fd_wait(int fd, unsigned events, uint64_t timeout_ns)
 {
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000),
                                .tv_nsec = (long)(timeout_ns % 1000000000)};
-    struct pollfd watch = {.fd = fd, .events = (short)poll_events};
+    struct pollfd watch = {.fd = fd, .events = (short)events};
     int rc = ppoll(&watch, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
 
     if (rc < 0) {

@@ -23,7 +23,8 @@ bool os_fd_is_socket(int fd);
 pid_t os_socket_peer_pid(int fd); /* who was at the other end when it was made; 0: cannot tell */
 CTX_ANY_END
 
-/* Wait until @fd is ready for one of @poll_events (poll(2)'s), at most @timeout_ns from now. The events
+enum os_fd_event { OS_FD_IN = 1, OS_FD_OUT = 4 }; /* poll(2)'s numbers */
+/* Wait until @fd is ready for one of @events (enum os_fd_event), at most @timeout_ns from now. The events
  * that hold (errors and hang-up too), 0: none in time, -EINTR. For programs without a loop. */
 BLOCKING
-int os_fd_wait(int fd, unsigned poll_events, uint64_t timeout_ns);
+int os_fd_wait(int fd, unsigned events, uint64_t timeout_ns);
