@@ -10,6 +10,10 @@
 
 enum { GOLDEN_BYTES_MAX = 512 };
 
+/* Short names for what these tests ask for most. */
+#define BAD_CDB SCSI_INVALID_FIELD_IN_CDB
+#define OUT_OF_RANGE SCSI_LBA_OUT_OF_RANGE
+
 /* Put @value into the big-endian field of @bytes. */
 static inline void golden_put(uint8_t *to, unsigned bytes, uint32_t value)
 {
@@ -18,8 +22,9 @@ static inline void golden_put(uint8_t *to, unsigned bytes, uint32_t value)
     }
 }
 
-/* The command with its allocation length (at @at, @width bytes) from 0 to beyond the end, and with room
- * for less, as much and more: what comes is the front of @expected, what moved is exactly that. */
+/* The command with its allocation length (at @at, @width bytes) from 0 to beyond the end, and with
+ * room for less, as much and more: what comes is the front of @expected, what moved is exactly
+ * that. */
 ON_MAIN
 static inline void golden_check(struct rig *rig, const uint8_t *cdb, size_t cdb_bytes, unsigned at,
                                 unsigned width, const uint8_t *expected, size_t expected_bytes)
@@ -28,7 +33,7 @@ static inline void golden_check(struct rig *rig, const uint8_t *cdb, size_t cdb_
     uint8_t patched[16] = {0}, in[GOLDEN_BYTES_MAX];
 
     memcpy(patched, cdb, cdb_bytes);
-    for (uint32_t allocation = 0; allocation <= min_of(expected_bytes + 5, (size_t)255); allocation++) {
+    for (uint32_t allocation = 0; allocation <= expected_bytes + 5; allocation++) {
         golden_put(patched + at, width, allocation);
         for (size_t r = 0; r < countof(rooms); r++) {
             size_t moved = min_of(min_of((size_t)allocation, expected_bytes), rooms[r]);

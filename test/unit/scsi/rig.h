@@ -1,8 +1,9 @@
 /*
  * rig.h -- a logical unit on a medium in memory, and commands run at it in a coroutine.
  *
- * No cmocka in here, so that the fuzzer uses it as well: what must hold for any command is asserted by
- * rig_run() itself (status and sense agree, no byte outside the buffers, no more moved than fits).
+ * No cmocka in here, so that the fuzzer uses it as well: what must hold for any command is asserted
+ * by rig_run() itself (status and sense agree, no byte outside the buffers, no more moved than
+ * fits).
  */
 #pragma once
 #include "scsi/target.h"

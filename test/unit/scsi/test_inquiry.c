@@ -1,7 +1,8 @@
 /* test_inquiry.c -- INQUIRY: standard data and each VPD page, byte for byte. */
 #include "golden.h"
 
-/* SPC-4 6.4.2, table 142: direct access, SPC-3, HISUP, format 2, CMDQUE; vendor, product, revision. */
+/* SPC-4 6.4.2, table 142: direct access, SPC-3, HISUP, format 2, CMDQUE; vendor, product, revision.
+ */
 static const uint8_t standard[96] = {
     0x00, 0x00, 0x05, 0x12, 91,  0x00, 0x00, 0x02,
     'C',  'A',  'I',  'S',  'S', 'O',  'N',  ' ',
@@ -14,15 +15,16 @@ static const uint8_t standard[96] = {
 static const uint8_t page_00[] = {0x00, 0x00, 0x00, 6, 0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2};
 /* SPC-4 7.8.15. */
 static const uint8_t page_80[] = {0x00, 0x80, 0x00, 5, 'S', '4', '7', '1', '1'};
-/* SPC-4 7.8.6: T10 vendor id based (ASCII, logical unit, type 1) of vendor, product, serial number. */
+/* SPC-4 7.8.6: T10 vendor id based (ASCII, logical unit, type 1) of vendor, product, serial number.
+ */
 static const uint8_t page_83[] = {
     0x00, 0x83, 0x00, 33,  0x02, 0x01, 0x00, 29,
     'C',  'A',  'I',  'S', 'S',  'O',  'N',  ' ',
     'V',  'I',  'R',  'T', 'U',  'A',  'L',  ' ', 'D', 'I', 'S', 'K', ' ', ' ', ' ', ' ',
     'S',  '4',  '7',  '1', '1',
 };
-/* SBC-3 6.5.3: 4194303 blocks a transfer; 2097152 blocks in 255 descriptors an UNMAP, granularity 1;
- * 2097152 blocks a WRITE SAME. */
+/* SBC-3 6.5.3: 4194303 blocks a transfer; 2097152 blocks in 255 descriptors an UNMAP, granularity
+ * 1; 2097152 blocks a WRITE SAME. */
 static const uint8_t page_b0[64] = {
     0x00, 0xb0, 0x00, 0x3c,
     [8] = 0x00, 0x3f, 0xff, 0xff,
@@ -82,13 +84,13 @@ static void pages_that_are_not_there(void **state)
 
         assert_int_equal(cmd.status, there ? SCSI_GOOD : SCSI_CHECK_CONDITION);
         if (!there) {
-            assert_sense(cmd, SCSI_INVALID_FIELD_IN_CDB);
+            assert_sense(cmd, BAD_CDB);
         }
         /* SPC-4 6.4.1: a page code without EVPD. */
         cmd = RUN_IN(&rig, in, 255, 0x12, 0x00, (uint8_t)page, 0, 255, 0);
         assert_int_equal(cmd.status, page == 0 ? SCSI_GOOD : SCSI_CHECK_CONDITION);
     }
-    assert_sense(RUN_IN(&rig, in, 255, 0x12, 0x02, 0, 0, 255, 0), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(RUN_IN(&rig, in, 255, 0x12, 0x02, 0, 0, 255, 0), BAD_CDB);
     rig_fini(&rig);
 }
 
@@ -103,7 +105,7 @@ static void no_serial_no_identity(void **state)
     rig_init(&rig, 1 << 20, &config);
     assert_good(RUN_IN(&rig, in, 64, 0x12, 1, 0x00, 0, 64, 0), 9);
     assert_memory_equal(in, ((uint8_t[]){0, 0, 0, 5, 0x00, 0x83, 0xb0, 0xb1, 0xb2}), 9);
-    assert_sense(RUN_IN(&rig, in, 64, 0x12, 1, 0x80, 0, 64, 0), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(RUN_IN(&rig, in, 64, 0x12, 1, 0x80, 0, 64, 0), BAD_CDB);
     assert_good(RUN_IN(&rig, in, 64, 0x12, 1, 0x83, 0, 64, 0), 4);
     assert_memory_equal(in, ((uint8_t[]){0, 0x83, 0, 0}), 4);
     rig_fini(&rig);
@@ -112,7 +114,7 @@ static void no_serial_no_identity(void **state)
 ON_MAIN
 static void every_designator(void **state)
 {
-    /* SPC-4 7.8.6.4 (device_id wins over the serial number), .6 NAA, .6 NAA of the port, .8 relative port. */
+    /* SPC-4 7.8.6: device_id wins over the serial number; NAA, NAA of the port, relative port. */
     static const uint8_t tail[] = {
         'd',  'i',  's',  'k',  '0',
         0x01, 0x03, 0x00, 0x08, 0x50, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07,

@@ -84,20 +84,18 @@ static void what_is_not_there(void **state)
 
         assert_int_equal(cmd.status, there ? SCSI_GOOD : SCSI_CHECK_CONDITION);
         if (!there) {
-            assert_sense(cmd, SCSI_INVALID_FIELD_IN_CDB);
+            assert_sense(cmd, BAD_CDB);
         }
         /* SPC-4 6.11.5: saved values. */
         assert_sense(RUN_IN(&rig, in, 255, 0x1a, 0, (uint8_t)(0xc0 | page), 0, 255, 0),
                      SCSI_SAVING_NOT_SUPPORTED);
     }
     for (unsigned subpage = 1; subpage < 0xff; subpage++) {
-        assert_sense(RUN_IN(&rig, in, 255, 0x1a, 0, 0x08, (uint8_t)subpage, 255, 0),
-                     SCSI_INVALID_FIELD_IN_CDB);
-        assert_sense(RUN_IN(&rig, in, 255, 0x1a, 0, 0x3f, (uint8_t)subpage, 255, 0),
-                     SCSI_INVALID_FIELD_IN_CDB);
+        assert_sense(RUN_IN(&rig, in, 255, 0x1a, 0, 0x08, (uint8_t)subpage, 255, 0), BAD_CDB);
+        assert_sense(RUN_IN(&rig, in, 255, 0x1a, 0, 0x3f, (uint8_t)subpage, 255, 0), BAD_CDB);
     }
     /* LLBAA is MODE SENSE(10)'s alone. */
-    assert_sense(RUN_IN(&rig, in, 255, 0x1a, 0x10, 0x08, 0, 255, 0), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(RUN_IN(&rig, in, 255, 0x1a, 0x10, 0x08, 0, 255, 0), BAD_CDB);
     rig_fini(&rig);
 }
 

@@ -8,8 +8,8 @@ static void test_unit_ready(void **state)
 
     rig_init(&rig, 1 << 20, NULL);
     assert_good(RUN(&rig, 0x00, 0, 0, 0, 0, 0), 0);
-    assert_sense(RUN(&rig, 0x00, 0, 0, 0, 1, 0), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(RUN(&rig, 0x00, 0, 0, 0, 0, 0x04), SCSI_INVALID_FIELD_IN_CDB); /* NACA */
+    assert_sense(RUN(&rig, 0x00, 0, 0, 0, 1, 0), BAD_CDB);
+    assert_sense(RUN(&rig, 0x00, 0, 0, 0, 0, 0x04), BAD_CDB); /* NACA */
     rig_fini(&rig);
 }
 
@@ -84,7 +84,8 @@ static void capacity_of_a_small_disk(void **state)
         assert_memory_equal(in, ten, room);
     }
     assert_good(RUN_IN(&rig, in, 32, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0), 8);
-    golden_check(&rig, CDB(0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 10, 4, sixteen, 32);
+    golden_check(&rig, CDB(0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 10, 4, sixteen,
+                 32);
     rig_fini(&rig);
 }
 
@@ -118,10 +119,10 @@ static void capacity_odd_questions(void **state)
 
     rig_init(&rig, 1 << 20, NULL);
     /* An LBA needs PMI. */
-    assert_sense(RUN_IN(&rig, in, 8, 0x25, 0, 0, 0, 0, 5, 0, 0, 0, 0), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(RUN_IN(&rig, in, 8, 0x25, 0, 0, 0, 0, 5, 0, 0, 0, 0), BAD_CDB);
     assert_good(RUN_IN(&rig, in, 8, 0x25, 0, 0, 0, 0, 5, 0, 0, 1, 0), 8);
     assert_sense(RUN_IN(&rig, in, 32, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 32, 0, 0),
-                 SCSI_INVALID_FIELD_IN_CDB);
+                 BAD_CDB);
     assert_good(RUN_IN(&rig, in, 32, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 32, 1, 0), 32);
     rig.bytes = 511;
     assert_sense(RUN_IN(&rig, in, 8, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0), SCSI_NOT_READY);

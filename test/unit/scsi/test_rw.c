@@ -91,16 +91,15 @@ static void zero_blocks(void **state)
     memset(in, 0x77, 256 * 512);
     assert_good(do_write(&rig, 0x0a, 0, 3, 0, in, 256 * 512), 256 * 512);
     assert_memory_equal(in, rig.store + 3 * 512, 256 * 512);
-    assert_sense(do_read(&rig, 0x08, 0, DISK_BLOCKS - 255, 0, in, 256 * 512), SCSI_LBA_OUT_OF_RANGE);
+    assert_sense(do_read(&rig, 0x08, 0, DISK_BLOCKS - 255, 0, in, 256 * 512), OUT_OF_RANGE);
     rig_forget(&rig);
     /* The others move nothing, but their LBA is checked. */
     for (size_t i = 1; i < 4; i++) {
         assert_good(do_read(&rig, reads[i], 0, 0, 0, in, 512), 0);
         assert_good(do_write(&rig, writes[i], 0, 0, 0, in, 512), 0);
         assert_good(do_read(&rig, reads[i], 0, DISK_BLOCKS, 0, in, 512), 0);
-        assert_sense(do_read(&rig, reads[i], 0, DISK_BLOCKS + 1, 0, in, 512), SCSI_LBA_OUT_OF_RANGE);
-        assert_sense(do_write(&rig, writes[i], 0, DISK_BLOCKS + 1, 0, in, 512),
-                     SCSI_LBA_OUT_OF_RANGE);
+        assert_sense(do_read(&rig, reads[i], 0, DISK_BLOCKS + 1, 0, in, 512), OUT_OF_RANGE);
+        assert_sense(do_write(&rig, writes[i], 0, DISK_BLOCKS + 1, 0, in, 512), OUT_OF_RANGE);
     }
     assert_int_equal(rig.calls[RIG_READ] + rig.calls[RIG_WRITE], 0);
     rig_fini(&rig);
@@ -125,12 +124,13 @@ static void outside_the_disk(void **state)
     rig_init(&rig, DISK_BYTES, NULL);
     for (size_t i = 0; i < countof(rows); i++) {
         assert_sense(do_read(&rig, 0x88, 0, rows[i].lba, rows[i].blocks, buffer, DISK_BYTES + 1024),
-                     SCSI_LBA_OUT_OF_RANGE);
-        assert_sense(do_write(&rig, 0x8a, 0, rows[i].lba, rows[i].blocks, buffer, DISK_BYTES + 1024),
-                     SCSI_LBA_OUT_OF_RANGE);
+                     OUT_OF_RANGE);
+        assert_sense(do_write(&rig, 0x8a, 0, rows[i].lba, rows[i].blocks, buffer,
+                              DISK_BYTES + 1024),
+                     OUT_OF_RANGE);
     }
-    assert_sense(do_read(&rig, 0x28, 0, UINT32_MAX, 1, buffer, 512), SCSI_LBA_OUT_OF_RANGE);
-    assert_sense(do_read(&rig, 0x08, 0, 0x1fffff, 1, buffer, 512), SCSI_LBA_OUT_OF_RANGE);
+    assert_sense(do_read(&rig, 0x28, 0, UINT32_MAX, 1, buffer, 512), OUT_OF_RANGE);
+    assert_sense(do_read(&rig, 0x08, 0, 0x1fffff, 1, buffer, 512), OUT_OF_RANGE);
     assert_int_equal(rig.calls[RIG_READ] + rig.calls[RIG_WRITE], 0);
     assert_good(do_read(&rig, 0x88, 0, DISK_BLOCKS - 1, 1, buffer, 512), 512);
     assert_good(do_read(&rig, 0x88, 0, 0, DISK_BLOCKS, buffer, DISK_BYTES), DISK_BYTES);
@@ -179,8 +179,8 @@ static void room_and_transfer_differ(void **state)
     memcpy(before, rig.store, sizeof(before));
     memset(buffer, 0x42, sizeof(buffer));
     rig_forget(&rig);
-    assert_sense(do_write(&rig, 0x2a, 0, 0, 2, buffer, 1023), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(do_write(&rig, 0x2a, 0, 0, 2, buffer, 0), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(do_write(&rig, 0x2a, 0, 0, 2, buffer, 1023), BAD_CDB);
+    assert_sense(do_write(&rig, 0x2a, 0, 0, 2, buffer, 0), BAD_CDB);
     assert_int_equal(rig.calls[RIG_WRITE], 0);
     assert_memory_equal(rig.store, before, sizeof(before));
     assert_good(do_write(&rig, 0x2a, 0, 0, 2, buffer, 2048), 1024);
@@ -281,8 +281,8 @@ static void forced_unit_access(void **state)
         assert_int_equal(rig.flags, SCSI_MEDIUM_FUA);
     }
     for (size_t i = 1; i < 4; i++) { /* without DPOFUA neither bit is supported */
-        assert_sense(do_write(&rig, writes[i], 0x08, 0, 1, block, 512), SCSI_INVALID_FIELD_IN_CDB);
-        assert_sense(do_read(&rig, reads[i], 0x10, 0, 1, block, 512), SCSI_INVALID_FIELD_IN_CDB);
+        assert_sense(do_write(&rig, writes[i], 0x08, 0, 1, block, 512), BAD_CDB);
+        assert_sense(do_read(&rig, reads[i], 0x10, 0, 1, block, 512), BAD_CDB);
     }
     rig_fini(&rig);
 }
@@ -297,9 +297,9 @@ static void protection_is_not_supported(void **state)
     for (size_t i = 1; i < 4; i++) {
         for (unsigned protect = 1; protect < 8; protect++) {
             assert_sense(do_read(&rig, reads[i], (uint8_t)(protect << 5), 0, 1, block, 512),
-                         SCSI_INVALID_FIELD_IN_CDB);
+                         BAD_CDB);
             assert_sense(do_write(&rig, writes[i], (uint8_t)(protect << 5), 0, 1, block, 512),
-                         SCSI_INVALID_FIELD_IN_CDB);
+                         BAD_CDB);
         }
     }
     assert_int_equal(rig.calls[RIG_READ] + rig.calls[RIG_WRITE], 0);
@@ -317,9 +317,9 @@ static void maximum_transfer_length(void **state)
     rig_init(&rig, DISK_BYTES, &config);
     for (size_t i = 0; i < 4; i++) {
         assert_good(do_read(&rig, reads[i], 0, 0, 8, buffer, 8 * 512), 8 * 512);
-        assert_sense(do_read(&rig, reads[i], 0, 0, 9, buffer, 9 * 512), SCSI_INVALID_FIELD_IN_CDB);
+        assert_sense(do_read(&rig, reads[i], 0, 0, 9, buffer, 9 * 512), BAD_CDB);
         assert_good(do_write(&rig, writes[i], 0, 0, 8, buffer, 8 * 512), 8 * 512);
-        assert_sense(do_write(&rig, writes[i], 0, 0, 9, buffer, 9 * 512), SCSI_INVALID_FIELD_IN_CDB);
+        assert_sense(do_write(&rig, writes[i], 0, 0, 9, buffer, 9 * 512), BAD_CDB);
     }
     rig_fini(&rig);
 }
@@ -357,12 +357,11 @@ static void synchronize_cache(void **state)
     assert_good(RUN(&rig, 0x35, 0, 0, 0, 0x07, 0xff, 0, 0, 1, 0), 0);
     assert_good(RUN(&rig, 0x91, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 0, 0, 0), 0);
     assert_int_equal(rig.calls[RIG_FLUSH], 4);
-    assert_sense(RUN(&rig, 0x35, 0, 0, 0, 0x07, 0xff, 0, 0, 2, 0), SCSI_LBA_OUT_OF_RANGE);
-    assert_sense(RUN(&rig, 0x35, 0, 0, 0, 0x08, 0x01, 0, 0, 0, 0), SCSI_LBA_OUT_OF_RANGE);
-    assert_sense(RUN(&rig, 0x91, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x08, 0, 0, 0),
-                 SCSI_LBA_OUT_OF_RANGE);
+    assert_sense(RUN(&rig, 0x35, 0, 0, 0, 0x07, 0xff, 0, 0, 2, 0), OUT_OF_RANGE);
+    assert_sense(RUN(&rig, 0x35, 0, 0, 0, 0x08, 0x01, 0, 0, 0, 0), OUT_OF_RANGE);
+    assert_sense(RUN(&rig, 0x91, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x08, 0, 0, 0), OUT_OF_RANGE);
     assert_sense(RUN(&rig, 0x91, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1),
-                 SCSI_LBA_OUT_OF_RANGE);
+                 OUT_OF_RANGE);
     assert_int_equal(rig.calls[RIG_FLUSH], 4);
     rig_fini(&rig);
 }

@@ -7,7 +7,7 @@ static void formats(void **state)
     uint8_t to[18];
 
     memset(to, 0xff, sizeof(to));
-    assert_int_equal(scsi_sense_fixed(SCSI_LBA_OUT_OF_RANGE, to), 18);
+    assert_int_equal(scsi_sense_fixed(OUT_OF_RANGE, to), 18);
     assert_memory_equal(to, ((uint8_t[18]){0x70, 0, 5, 0, 0, 0, 0, 10, [12] = 0x21}), 18);
     memset(to, 0xff, sizeof(to));
     assert_int_equal(scsi_sense_descriptor(SCSI_SPACE_ALLOCATION_FAILED, to), 8);
@@ -42,11 +42,12 @@ static void errnos_become_sense(void **state)
     rig_init(&rig, 1 << 20, NULL);
     for (size_t i = 0; i < countof(errnos); i++) {
         struct scsi_cmd cmd;
+        int rc = -errnos[i].errnum;
 
-        assert_int_equal(as_number(scsi_sense_from_errno(-errnos[i].errnum, false)), errnos[i].read);
-        assert_int_equal(as_number(scsi_sense_from_errno(-errnos[i].errnum, true)), errnos[i].write);
+        assert_int_equal(as_number(scsi_sense_from_errno(rc, false)), errnos[i].read);
+        assert_int_equal(as_number(scsi_sense_from_errno(rc, true)), errnos[i].write);
         for (int op = 0; op < RIG_OP_MAX_; op++) {
-            rig.fail[op] = -errnos[i].errnum;
+            rig.fail[op] = rc;
         }
         cmd = RUN_IN(&rig, block, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0);
         assert_int_equal(as_number(rig_sense(&cmd)), errnos[i].read);

@@ -28,7 +28,8 @@ static size_t make_list(const struct range *ranges, size_t count, uint8_t *to)
 ON_MAIN
 static struct scsi_cmd unmap(struct rig *rig, const uint8_t *list, size_t length, size_t room)
 {
-    return RUN_OUT(rig, list, room, 0x42, 0, 0, 0, 0, 0, 0, (uint8_t)(length >> 8), (uint8_t)length);
+    return RUN_OUT(rig, list, room, 0x42, 0, 0, 0, 0, 0, 0, (uint8_t)(length >> 8),
+                   (uint8_t)length);
 }
 
 ON_MAIN
@@ -73,8 +74,8 @@ static void unmap_lengths(void **state)
         assert_sense(unmap(&rig, list, length, 40), SCSI_PARAMETER_LIST_LENGTH);
     }
     /* Less data than the CDB says. */
-    assert_sense(unmap(&rig, list, 40, 39), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(unmap(&rig, list, 40, 0), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(unmap(&rig, list, 40, 39), BAD_CDB);
+    assert_sense(unmap(&rig, list, 40, 0), BAD_CDB);
     assert_int_equal(rig.calls[RIG_DISCARD], 0);
     /* More in the list than the header says is not looked at. */
     be16_store(list + 2, 16);
@@ -91,7 +92,7 @@ static void unmap_lengths(void **state)
     assert_good(unmap(&rig, list, 8, 8), 8);
     assert_int_equal(rig.calls[RIG_DISCARD], 2);
     /* ANCHOR is not supported. */
-    assert_sense(RUN_OUT(&rig, list, 8, 0x42, 0x01, 0, 0, 0, 0, 0, 0, 8), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(RUN_OUT(&rig, list, 8, 0x42, 0x01, 0, 0, 0, 0, 0, 0, 8), BAD_CDB);
     rig_fini(&rig);
 }
 
@@ -111,7 +112,7 @@ static void unmap_checks_before_it_starts(void **state)
         struct range ranges[] = {{3, 2}, {5, 1}, bad[i]};
         size_t bytes = make_list(ranges, 3, list);
 
-        assert_sense(unmap(&rig, list, bytes, bytes), SCSI_LBA_OUT_OF_RANGE);
+        assert_sense(unmap(&rig, list, bytes, bytes), OUT_OF_RANGE);
     }
     assert_int_equal(rig.calls[RIG_DISCARD], 0);
     rig_fini(&rig);
@@ -245,7 +246,8 @@ static void a_pattern_is_written(void **state)
         check_same(&rig, 5, lengths[i], block);
         assert_int_equal(rig.turns, (lengths[i] - 1) / 2048); /* a turn after each MiB */
         fill_block(block, (uint8_t)(i + 101));
-        assert_good(write_same_16(&rig, 0x08, 5, lengths[i], block, 512), 512); /* UNMAP: no excuse */
+        /* UNMAP is no excuse */
+        assert_good(write_same_16(&rig, 0x08, 5, lengths[i], block, 512), 512);
         check_same(&rig, 5, lengths[i], block);
     }
     assert_int_equal(rig.calls[RIG_ZEROES] + rig.calls[RIG_DISCARD], 0);
@@ -301,10 +303,10 @@ static void zero_blocks_is_to_the_end(void **state)
     assert_good(write_same_16(&rig, 0, DISK_BLOCKS - 3, 0, block, 512), 512);
     check_same(&rig, DISK_BLOCKS - 3, 3, block);
     rig_forget(&rig);
-    assert_sense(write_same_16(&rig, 0, DISK_BLOCKS - 17, 0, block, 512), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(write_same_16(&rig, 0, 0, 17, block, 512), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(write_same_16(&rig, 0, DISK_BLOCKS, 0, block, 512), SCSI_LBA_OUT_OF_RANGE);
-    assert_sense(write_same_16(&rig, 0, UINT64_MAX, 0, block, 512), SCSI_LBA_OUT_OF_RANGE);
+    assert_sense(write_same_16(&rig, 0, DISK_BLOCKS - 17, 0, block, 512), BAD_CDB);
+    assert_sense(write_same_16(&rig, 0, 0, 17, block, 512), BAD_CDB);
+    assert_sense(write_same_16(&rig, 0, DISK_BLOCKS, 0, block, 512), OUT_OF_RANGE);
+    assert_sense(write_same_16(&rig, 0, UINT64_MAX, 0, block, 512), OUT_OF_RANGE);
     assert_int_equal(rig.calls[RIG_WRITE], 0);
     rig_fini(&rig);
 }
@@ -318,14 +320,14 @@ static void write_same_refused(void **state)
 
     fill_block(block, 1);
     rig_init(&rig, DISK_BYTES, NULL);
-    assert_sense(write_same_10(&rig, 0, DISK_BLOCKS - 1, 2, block, 512), SCSI_LBA_OUT_OF_RANGE);
-    assert_sense(write_same_16(&rig, 0, UINT64_MAX, 2, block, 512), SCSI_LBA_OUT_OF_RANGE);
-    assert_sense(write_same_10(&rig, 0, 0, 1, block, 511), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(write_same_16(&rig, 0, 0, 1, block, 0), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(write_same_10(&rig, 0x10, 0, 1, block, 512), SCSI_INVALID_FIELD_IN_CDB); /* ANCHOR */
-    assert_sense(write_same_16(&rig, 0x18, 0, 1, block, 512), SCSI_INVALID_FIELD_IN_CDB);
-    assert_sense(write_same_10(&rig, 0x20, 0, 1, block, 512), SCSI_INVALID_FIELD_IN_CDB); /* WRPROTECT */
-    assert_sense(write_same_10(&rig, 0x01, 0, 1, block, 512), SCSI_INVALID_FIELD_IN_CDB); /* NDOB */
+    assert_sense(write_same_10(&rig, 0, DISK_BLOCKS - 1, 2, block, 512), OUT_OF_RANGE);
+    assert_sense(write_same_16(&rig, 0, UINT64_MAX, 2, block, 512), OUT_OF_RANGE);
+    assert_sense(write_same_10(&rig, 0, 0, 1, block, 511), BAD_CDB);
+    assert_sense(write_same_16(&rig, 0, 0, 1, block, 0), BAD_CDB);
+    assert_sense(write_same_10(&rig, 0x10, 0, 1, block, 512), BAD_CDB); /* ANCHOR */
+    assert_sense(write_same_16(&rig, 0x18, 0, 1, block, 512), BAD_CDB);
+    assert_sense(write_same_10(&rig, 0x20, 0, 1, block, 512), BAD_CDB); /* WRPROTECT */
+    assert_sense(write_same_10(&rig, 0x01, 0, 1, block, 512), BAD_CDB); /* NDOB */
     mem_fail_nth(1);
     assert_sense(write_same_10(&rig, 0, 0, 1, block, 512), SCSI_INSUFFICIENT_RESOURCES);
     mem_fail_nth(0);
@@ -333,7 +335,7 @@ static void write_same_refused(void **state)
     rig_fini(&rig);
     config.thin = false;
     rig_init(&rig, DISK_BYTES, &config);
-    assert_sense(write_same_16(&rig, 0x08, 0, 1, block, 512), SCSI_INVALID_FIELD_IN_CDB);
+    assert_sense(write_same_16(&rig, 0x08, 0, 1, block, 512), BAD_CDB);
     assert_good(write_same_16(&rig, 0x00, 0, 1, block, 512), 512);
     rig_fini(&rig);
 }
