@@ -91,9 +91,6 @@ static void take_close(struct jsontext *s, char c, struct err **reterr)
     }
     s->depth--;
     if (s->is_discarding) {
-        if (s->depth == 0) {
-            reset(s);
-        }
         return;
     }
     if ((s->kinds & 1) != (c == ']')) {
@@ -180,6 +177,9 @@ size_t jsontext_feed(struct jsontext *s, const char *from, size_t bytes, json_t 
             take_in_string(s, c, reterr);
         } else if (s->depth > 0 || !is_space(c)) {
             take_outside_string(s, c, reterr);
+        }
+        if (s->is_discarding && s->depth == 0 && s->quote == 0) {
+            reset(s); /* the end of what was over a limit, perhaps the very byte that was too many */
         }
         if (*reterr == NULL && (was_in_string || (c != '"' && c != '\'')) && is_complete(s, c)) {
             *ret_value = read_message(s, reterr);

@@ -120,6 +120,15 @@ static void size_is_bounded_and_the_rest_swallowed(void **state)
     run("{\"a\":\"0123456789\",\"b\":[{}]} {}", 3, 12, &found);
     assert_string_equal(found.text,
                         "! JSON parse error, message of too many bytes, at most 12 are allowed\n{}\n");
+    found.bytes = 0;
+    run("{\"a\":1}{}", 3, 6, &found); /* the last bracket is the byte too many */
+    assert_string_equal(found.text,
+                        "! JSON parse error, message of too many bytes, at most 6 are allowed\n{}\n");
+    found.bytes = 0;
+    run("[\"0123456789]\"] 12345678 {}", 1, 8, &found);
+    assert_string_equal(found.text,
+                        "! JSON parse error, message of too many bytes, at most 8 are allowed\n"
+                        "12345678\n{}\n");
     strbuf_fini(&found);
 }
 
