@@ -8,16 +8,19 @@
  *                        +------------- co_yield -----------------------------+
  *
  * (C5) WAITING is set by the coroutine itself before it leaves its stack. That a waker on another
- *      thread sees it early is harmless: only the home's thread resumes (C2), and that thread is still
- *      busy leaving. So there is no window in which a wake comes too early once a wait is announced.
- * (C6) What must happen after the stack has been left (handing it to the pool, handing the coroutine
- *      to another home) is done by co_resume() on the loop's stack; `leaving` tells it what.
- *      A coroutine that moves becomes visible to its new home only there.
+ *      thread sees it early is harmless: only the home's thread resumes (C2), and that thread is
+ *      still busy leaving. So there is no window in which a wake comes too early once a wait is
+ *      announced.
+ * (C6) Whoever switches has nothing left to do afterwards (switch_int.h says why). So what belongs
+ *      to leaving is done before, where that is safe: a coroutine that ends gives its stack to its
+ *      thread's pool, from which only this thread takes. What is not is done by the next resume: a
+ *      coroutine that moves goes through its old home's ready list once more, and co_resume() hands
+ *      it on; by then its stack has been left.
  * (C7) One level: a coroutine is resumed from a loop's stack, never from another coroutine.
  *
  * Orders weaker than seq_cst: WAITING is a release store that pairs with the acquire of co_wake's
- * compare-and-swap; everything between threads is ordered by whoever announces the wait (wait.c, the
- * loop's ready list). test/explore has both.
+ * compare-and-swap; everything between threads is ordered by whoever announces the wait (wait.c,
+ * the loop's ready list). test/explore has both.
  */
 #include "co/co_int.h"
 #include "co/wait_int.h"
@@ -61,7 +64,7 @@ struct co *co_self(void)
 
 static struct co *self_required(const char *what)
 {
-    struct co *co = co_self();
+    struct co *co = co_tls_get(OS_TLS_CO);
 
     if (unlikely(co == NULL)) {
         panic("%s outside a coroutine", what);
@@ -69,14 +72,14 @@ static struct co *self_required(const char *what)
     return co;
 }
 
-/* ---- switching --------------------------------------------------------------------------------- */
+/* ---- switching ---- */
 
 static inline __attribute__((always_inline)) void switch_out(struct co *co, bool for_good)
 {
+    co_tls_set(OS_TLS_CO, NULL);
     co_note_leave(&co->note, &co->outside, for_good);
     co_context_switch(&co->here, &co->back);
-    /* Later, resumed: perhaps on another thread, so nothing thread-local from before is valid. */
-    co_note_arrive(&co->note, &co->outside);
+    co_note_arrive(&co->note, &co->outside); /* later, resumed: perhaps on another thread */
 }
 
 /* First frame of every coroutine. */
@@ -91,45 +94,29 @@ static void co_entry(void)
               co->no_yield_file, co->no_yield_line);
     }
     state_set(co, CO_DONE);
-    co->leaving = CO_LEAVES_FOR_GOOD;
+    list_remove(&co->living);
+    co_stack_give_back(co); /* (C6) */
     switch_out(co, true);
     unreachable();
 }
 
-static void finish_leaving(struct co *co)
-{
-    if (co->leaving == CO_LEAVES_FOR_GOOD) {
-        list_remove(&co->living);
-        co_stack_give_back(co);
-    } else if (co->leaving == CO_LEAVES_TO_MOVE) {
-        struct co_sched *home = co->home;
-
-        home->ready(home, co);
-    }
-}
-
 /* @co is RUNNING by now: go there, come back when it leaves. */
-static void switch_in(struct co *co)
+static inline __attribute__((always_inline)) void switch_in(struct co *co)
 {
     if (!list_is_linked(&co->living)) { /* it begins here, or has moved here */
         co->has_begun = true;
         list_add_tail(&co->home->living, &co->living);
     }
-    co->leaving = CO_LEAVES_TO_WAIT;
-    os_tls_set(OS_TLS_CO, co);
+    co_tls_set(OS_TLS_CO, co);
     co_note_outside(&co->outside);
     co_note_leave(&co->outside, &co->note, false);
     co_context_switch(&co->back, &co->here);
     co_note_arrive(&co->outside, NULL);
-    os_tls_set(OS_TLS_CO, NULL);
-    if (unlikely(co->leaving != CO_LEAVES_TO_WAIT)) { /* still ours to look at: (C5) */
-        finish_leaving(co);
-    }
 }
 
 static void must_be_outside(const char *what, const struct co *co)
 {
-    const struct co *inside = co_self();
+    const struct co *inside = co_tls_get(OS_TLS_CO);
 
     if (unlikely(inside != NULL)) {
         panic("%s of coroutine '%s' from inside coroutine '%s'", what, co->name, inside->name);
@@ -138,15 +125,25 @@ static void must_be_outside(const char *what, const struct co *co)
 
 void co_start(struct co *co)
 {
-    uint64_t word = at_load(&co->state);
+    uint64_t word = at_load_relaxed(&co->state); /* pairs with co_new(): nobody else has it yet */
 
     must_be_outside("start", co);
-    if (co->has_begun || word_state(word) != CO_WAITING ||
-        !at_cas(&co->state, &word, word_make(CO_RUNNING, "co_start"))) {
+    if (unlikely(co->has_begun || word_state(word) != CO_WAITING)) {
         panic("co_start: coroutine '%s' is %s, woken by %s", co->name,
               state_names[word_state(word)], word_waker(word));
     }
+    state_set(co, CO_RUNNING);
     switch_in(co);
+}
+
+/* (C6), (C2): it does not run, and its old home's thread is here. */
+static void hand_over(struct co *co)
+{
+    struct co_sched *home = take(&co->moves_to);
+
+    list_remove(&co->living);
+    co->home = home;
+    home->ready(home, co);
 }
 
 void co_resume(struct co *co)
@@ -158,11 +155,15 @@ void co_resume(struct co *co)
         panic("co_resume: coroutine '%s' is %s, woken by %s", co->name,
               state_names[word_state(word)], word_waker(word));
     }
+    if (unlikely(co->moves_to != NULL)) {
+        hand_over(co);
+        return;
+    }
     state_set(co, CO_RUNNING);
     switch_in(co);
 }
 
-/* ---- yielding ---------------------------------------------------------------------------------- */
+/* ---- yielding ---- */
 
 static void must_be_able_to_yield(const struct co *co)
 {
@@ -230,12 +231,8 @@ void co_move(struct co_sched *home)
     if (co->home == home) {
         return;
     }
-    must_be_able_to_yield(co);
-    list_remove(&co->living);
-    at_store_release(&co->state, word_make(CO_READY, __func__)); /* pairs with the new home's list */
-    co->home = home;
-    co->leaving = CO_LEAVES_TO_MOVE;
-    switch_out(co, false);
+    co->moves_to = home;
+    co_yield_turn();
 }
 
 void co_wake_from(struct co *co, const char *caller)
@@ -250,7 +247,7 @@ void co_wake_from(struct co *co, const char *caller)
     co->home->ready(co->home, co); /* not resumed, so not gone, before this call has published it */
 }
 
-/* ---- the rest ---------------------------------------------------------------------------------- */
+/* ---- the rest ---- */
 
 struct co *co_new(co_fn *fn, void *opaque, struct co_sched *home, const char *name)
 {
@@ -260,6 +257,7 @@ struct co *co_new(co_fn *fn, void *opaque, struct co_sched *home, const char *na
     co->opaque = opaque;
     co->home = home;
     co->name = name;
+    co->moves_to = NULL;
     co->local = NULL;
     co->no_yield_depth = 0;
     co->has_begun = false;

@@ -1,12 +1,14 @@
 /*
  * co.h -- coroutines: stacks of their own, switched by hand, resumed by the loop they live in.
  *
- * A coroutine waits by yielding. Who wakes it never runs it: co_wake() hands it to its home's `ready`
- * hook (a loop's ready list) and the loop runs it after the current callback, in order of arrival.
+ * A coroutine waits by yielding. Who wakes it never runs it: co_wake() hands it to its home's
+ * `ready` hook (a loop's ready list) and the loop runs it after the current callback, in order of
+ * arrival.
  *
- * (C1) A coroutine is RUNNING, WAITING, READY or DONE; only co_wake() moves WAITING to READY, only the
- *      home's thread moves READY to RUNNING. Any other wake aborts and names both wakers.
- * (C2) It runs only on the thread of its home. The home changes only in co_move(), by the coroutine.
+ * (C1) A coroutine is RUNNING, WAITING, READY or DONE; only co_wake() moves WAITING to READY, only
+ *      the home's thread moves READY to RUNNING. Any other wake aborts and names both wakers.
+ * (C2) It runs only on the thread of its home. The home changes only by co_move(), on the old one's
+ *      thread.
  * (C3) Its stack comes from the thread's pool and goes back to that of the thread where it ended; a
  *      pool is bounded, what is beyond is unmapped. Below each stack lies a guard page.
  * (C4) No yield with a thread mutex held, inside an RCU read section or a NO_YIELD_SCOPE.
@@ -51,7 +53,8 @@ struct co *co_new(co_fn *fn, void *opaque, struct co_sched *home, const char *na
 HOME_LOOP
 void co_start(struct co *co);
 
-/* Continue a READY coroutine; only a co_sched's owner calls this, and not from inside a coroutine. */
+/* Continue a READY coroutine; only a co_sched's owner calls this, and not from inside a
+ * coroutine. */
 HOME_LOOP
 void co_resume(struct co *co);
 
@@ -84,8 +87,8 @@ struct co_sched *co_home(const struct co *co);
 ANY_THREAD
 const char *co_name(const struct co *co);
 
-/* "I am inside a coroutine": asserted, and from here on the analysis believes it. For callbacks whose
- * label cannot be seen through a pointer. */
+/* "I am inside a coroutine": asserted, and from here on the analysis believes it. For callbacks
+ * whose label cannot be seen through a pointer. */
 ANY_THREAD
 void co_assert_inside(void) ASSERTS(ctx_co);
 
@@ -96,10 +99,10 @@ ANY_THREAD
 void co_set_local(void *value);
 
 /*
- * A wait that several parties may end: completion, time-out, cancel. Exactly one claims it, sets the
- * result and wakes. The object lives on the waiter's stack; a party that lost its claim must not touch
- * it again, so each party needs a way to be told to forget it (a timer is disarmed, an entry unlinked)
- * before the waiter leaves -- or claims through memory that outlives the waiter.
+ * A wait that several parties may end: completion, time-out, cancel. Exactly one claims it, sets
+ * the result and wakes. The object lives on the waiter's stack; a party that lost its claim must
+ * not touch it again, so each party needs a way to be told to forget it (a timer is disarmed, an
+ * entry unlinked) before the waiter leaves -- or claims through memory that outlives the waiter.
  */
 struct co_wait {
     struct co *co;
@@ -120,7 +123,8 @@ int64_t co_wait_block(struct co_wait *wait); /* returns the result; at once if a
 ANY_THREAD
 bool co_wait_complete(struct co_wait *wait, int64_t result);
 
-/* A stretch that must not yield: co_yield() inside aborts and names this line. Debug and release. */
+/* A stretch that must not yield: co_yield() inside aborts and names this line. Debug and
+ * release. */
 #define NO_YIELD_SCOPE()                                                                           \
     __attribute__((cleanup(co_no_yield_leave), unused)) const char *no_yield_scope_ =              \
         co_no_yield_enter(__FILE__, __LINE__)

@@ -1,7 +1,8 @@
 /*
  * lock.c -- co_mutex and co_queue.
  *
- * (L1) `guard` protects holder and waiters; it is held for a few instructions and never over a yield.
+ * (L1) `guard` protects holder and waiters; it is held for a few instructions and never over a
+ *      yield.
  * (L2) A mutex with waiters always has a holder: unlock names the first waiter the holder before it
  *      wakes it, so nobody overtakes, and a waiter that wakes up holds the mutex.
  * (L3) A waiter is on its coroutine's stack and is unlinked under the guard before it is woken.

@@ -3,8 +3,8 @@
  *
  * (P1) A pool belongs to one thread and is touched by it alone. A stack that ends on another thread
  *      than the one it was taken on goes to that thread's pool.
- * (P2) At most CO_POOL_STACKS_MAX stay; each is two mappings (stack and guard), and a process may have
- *      some 65,000, so the thousands of a burst are returned to the kernel (RACES 19).
+ * (P2) At most CO_POOL_STACKS_MAX stay; each is two mappings (stack and guard), and a process may
+ *      have some 65,000, so the thousands of a burst are returned to the kernel (RACES 19).
  */
 #include "co/co_int.h"
 #include "base/mem.h"
@@ -21,7 +21,7 @@ static_assert(sizeof(struct co) <= CO_STACK_BYTES / 16, "the stack is for the co
 
 static struct co_pool *pool_of_thread(void)
 {
-    struct co_pool *pool = os_tls_get(OS_TLS_CO_POOL);
+    struct co_pool *pool = co_tls_get(OS_TLS_CO_POOL);
 
     if (unlikely(pool == NULL)) {
         pool = mem_new(struct co_pool);
@@ -69,8 +69,11 @@ void co_stack_give_back(struct co *co)
     struct co_pool *pool = pool_of_thread();
 
     if (unlikely(pool->count == CO_POOL_STACKS_MAX)) {
-        stack_unmap(co);
-        return;
+        struct co *other = pool->free; /* @co's is still in use */
+
+        pool->free = other->link;
+        pool->count--;
+        stack_unmap(other);
     }
     co->link = pool->free;
     pool->free = co;

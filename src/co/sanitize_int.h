@@ -5,6 +5,7 @@
  * before, *_arrive() on the new one just after.
  */
 #pragma once
+#include "base/ctx.h"
 #include "base/macros.h"
 
 #if defined(__has_feature)
@@ -50,6 +51,8 @@ struct co_stack_note {
 #endif
     char unused;
 };
+
+CTX_ANY_BEGIN
 
 static inline void co_note_mapped(struct co_stack_note *note, void *stack, size_t bytes)
 {
@@ -108,3 +111,5 @@ static inline __attribute__((always_inline)) void co_note_arrive(struct co_stack
     on->fake = NULL;
 #endif
 }
+
+CTX_ANY_END

@@ -1,14 +1,14 @@
 /*
  * wait.c -- a wait that several parties may end; exactly one does.
  *
- * `state` is a set of three bits. CLAIMED: one party has won and owns the result. FINISHED: the result
- * is there. BLOCKED: the waiter has announced that it leaves its stack.
+ * `state` is a set of three bits. CLAIMED: one party has won and owns the result. FINISHED: the
+ * result is there. BLOCKED: the waiter has announced that it leaves its stack.
  *
  * (W1) FINISHED and BLOCKED are each set by one atomic or. Of the finisher and the waiter, whoever
  *      comes second sees the other's bit and does what is to do: a second waiter goes on without
  *      yielding, a second finisher wakes. Never both, never neither.
- * (W2) The waiter is WAITING (co_yield_announce) before it sets BLOCKED, so a finisher that sees BLOCKED
- *      may wake at once, though the waiter has not left its stack yet (C5).
+ * (W2) The waiter is WAITING (co_yield_announce) before it sets BLOCKED, so a finisher that sees
+ *      BLOCKED may wake at once, though the waiter has not left its stack yet (C5).
  * (W3) After its or, the finisher that comes first must not touch the wait: the waiter may be gone.
  *      The one that comes second still may, until its wake; it needs only `co`, read before.
  */

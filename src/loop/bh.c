@@ -1,22 +1,26 @@
 /*
  * bh.c -- bottom halves.
  *
- * `flags` is the only word of a BH that several threads write. PENDING: it is on its queue's incoming,
- * taken or idle list, and whoever sets it puts it there. SCHEDULED: call the callback at dequeue. PROMPT:
- * not at leisure. DELETED: free it at dequeue. ONCE: free it after its run.
+ * `flags` is the only word of a BH that several threads write. PENDING: it is on its queue's
+ * incoming, taken or idle list, and whoever sets it puts it there. SCHEDULED: call the callback at
+ * dequeue. PROMPT: not at leisure. DELETED: free it at dequeue. ONCE: free it after its run.
  *
- * (B1) Only the home takes `incoming`, and takes it whole; it appends it in reverse to the taken list.
- *      So the order of scheduling is the order of running, and a one-shot BH is a barrier.
- * (B2) Each level of running, nested or not, pops the head until it has passed the last one that was
- *      there on entry (`order`). What is scheduled meanwhile waits for the next level or turn.
- * (B3) At dequeue one atomic step clears PENDING, SCHEDULED and PROMPT and tells what they were, before the
- *      callback: a schedule that comes after it queues the BH again, one that came before it is in the
- *      flags, and what its caller wrote is seen by this callback.
- * (B4) Scheduling does that step even when the BH is PENDING already: it orders the caller's writes.
- * (B5) After a push the BH may run and be freed: the pusher uses only the loop (never freed) after it.
- * (B6) A BH is freed only by the home, at dequeue. PENDING it is on exactly one list, so it is freed once.
- * (B7) An idle BH is no reason to stay awake or to call a turn progress; idle ones run together, IDLE_NS
- *      after the first was taken. When one becomes PROMPT or DELETED meanwhile it joins the taken list.
+ * (B1) Only the home takes `incoming`, and takes it whole; it appends it in reverse to the taken
+ *      list. So the order of scheduling is the order of running, and a one-shot BH is a barrier.
+ * (B2) Each level of running, nested or not, pops the head until it has passed the last one that
+ *      was there on entry (`order`). What is scheduled meanwhile waits for the next level or turn.
+ * (B3) At dequeue one atomic step clears PENDING, SCHEDULED and PROMPT and tells what they were,
+ *      before the callback: a schedule that comes after it queues the BH again, one that came
+ *      before it is in the flags, and what its caller wrote is seen by this callback.
+ * (B4) Scheduling does that step even when the BH is PENDING already: it orders the caller's
+ *      writes.
+ * (B5) After a push the BH may run and be freed: the pusher uses only the loop (never freed) after
+ *      it.
+ * (B6) A BH is freed only by the home, at dequeue. PENDING it is on exactly one list, so it is
+ *      freed once.
+ * (B7) An idle BH is no reason to stay awake or to call a turn progress; idle ones run together,
+ *      IDLE_NS after the first was taken. When one becomes PROMPT or DELETED meanwhile it joins the
+ *      taken list.
  */
 #include "loop/loop_int.h"
 #include "base/mem.h"
@@ -128,7 +132,7 @@ void bh_once(struct loop *loop, bh_fn *fn, void *opaque, const char *name)
     kick(loop);
 }
 
-/* ---- the home's side --------------------------------------------------------------------------- */
+/* ---- the home's side ---- */
 
 void bh_queue_init(struct bh_queue *queue)
 {
@@ -260,13 +264,14 @@ bool bh_queue_run(struct loop *loop)
         take_idle(queue, true);
     }
     last = queue->order_last;
-    for (unsigned n = 0; n < LOOP_BUDGET && queue->head != NULL && queue->head->order <= last; n++) {
+    for (unsigned n = 0; n < LOOP_BUDGET; n++) {
         struct bh *bh = queue->head;
 
-        queue->head = bh->next;
-        if (bh_run(loop, bh)) {
-            progress = true;
+        if (bh == NULL || bh->order > last) { /* (B2) */
+            break;
         }
+        queue->head = bh->next;
+        progress = bh_run(loop, bh) || progress;
     }
     return progress;
 }

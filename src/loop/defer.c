@@ -1,8 +1,8 @@
 /*
  * defer.c -- calls put off to the end of the dispatch, so that a batch causes one of each.
  *
- * (D1) A deferred call is unlinked before it runs, so it may defer itself again; that one runs in the
- *      same turn, up to ROUNDS_MAX times, then the loop looks at its other sources first.
+ * (D1) A deferred call is unlinked before it runs, so it may defer itself again; that one runs in
+ *      the same turn, up to ROUNDS_MAX times, then the loop looks at its other sources first.
  * (D2) A loop with deferred calls does not sleep.
  */
 #include "loop/loop_int.h"

@@ -1,10 +1,12 @@
 /*
  * engine_epoll.c -- a loop on epoll; disk I/O goes to the worker pool.
  *
- * (E1) The kernel watches by level, so a watch that stays as it is costs no call: after its report it
- *      remains set, and "armed" is only our word for "report it". A report of one that is not armed (its
- *      callback is under way, this is a nested level) takes it out until it is armed again.
- * (E2) An fd can be in an epoll set once. A second watch of it works on a duplicate, closed on removal.
+ * (E1) The kernel watches by level, so a watch that stays as it is costs no call: after its report
+ *      it remains set, and "armed" is only our word for "report it". A report of one that is not
+ *      armed (its callback is under way, this is a nested level) takes it out until it is armed
+ *      again.
+ * (E2) An fd can be in an epoll set once. A second watch of it works on a duplicate, closed on
+ *      removal.
  * (E3) Fetched events stay in `batch`, where nested levels find them.
  */
 #include "loop/engine_int.h"

@@ -2,8 +2,8 @@
  * engine_int.h -- what a loop waits on. Two engines: io_uring, and epoll with the worker pool.
  *
  * An engine reports each armed watch once (watch_report()) and reads the loop's eventfd by itself.
- * What it has fetched and not yet handed out stays in its state, not on a stack, so that a nested poll
- * goes on with it (RACES 9).
+ * What it has fetched and not yet handed out stays in its state, not on a stack, so that a nested
+ * poll goes on with it (RACES 9).
  */
 #pragma once
 #include "loop/loop_int.h"

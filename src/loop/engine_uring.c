@@ -1,14 +1,16 @@
 /*
  * engine_uring.c -- a loop on one io_uring: disk I/O, fd readiness and the wake-up eventfd.
  *
- * (U1) A completion's user word says what it is: tag in the low three bits; for a transfer the request's
- *      address, for a watch its slot's index and generation.
- * (U2) The eventfd has one read pending whenever the loop sleeps. Its completion is the consumption of
+ * (U1) A completion's user word says what it is: tag in the low three bits; for a transfer the
+ *      request's address, for a watch its slot's index and generation.
+ * (U2) The eventfd has one read pending whenever the loop sleeps. Its completion is the consumption
+ *      of
  *      (N3).
- * (U3) What is queued is submitted by the next collect(), which every turn calls: nothing stays behind,
- *      whatever queued it (RACES 11). A full queue is submitted at once.
- * (U4) Completions are fetched into `batch` and handed out from there, also to nested levels. When the
- *      kernel wants room first (-EBUSY, overflow), it is given room, and the call is made again.
+ * (U3) What is queued is submitted by the next collect(), which every turn calls: nothing stays
+ *      behind, whatever queued it (RACES 11). A full queue is submitted at once.
+ * (U4) Completions are fetched into `batch` and handed out from there, also to nested levels. When
+ *      the kernel wants room first (-EBUSY, overflow), it is given room, and the call is made
+ *      again.
  */
 #include "loop/engine_int.h"
 #include "base/mem.h"
@@ -33,7 +35,7 @@ static struct uring *uring_of(const struct loop *loop)
     return loop->engine_state;
 }
 
-/* ---- submission -------------------------------------------------------------------------------- */
+/* ---- submission ---- */
 
 /* Move what is in the ring to the batch, which grows if it must: only after a refusal. */
 HOME_LOOP
@@ -113,7 +115,7 @@ static unsigned uring_io_count(const struct loop *loop)
     return uring_of(loop)->transfers;
 }
 
-/* ---- watches ----------------------------------------------------------------------------------- */
+/* ---- watches ---- */
 
 static uint64_t watch_user(const struct watch_slot *slot)
 {
@@ -145,7 +147,7 @@ static void uring_watch_disarm(struct loop *loop, struct watch_slot *slot)
     QUEUE(loop, os_ring_cancel(uring_of(loop)->ring, watch_user(slot), USER_IGNORE));
 }
 
-/* ---- completion -------------------------------------------------------------------------------- */
+/* ---- completion ---- */
 
 HOME_LOOP
 static bool uring_has_events(const struct loop *loop)
@@ -229,7 +231,7 @@ static bool uring_dispatch(struct loop *loop)
     return progress;
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 HOME_LOOP
 static int uring_open(struct loop *loop, struct err **reterr)
@@ -248,8 +250,8 @@ static int uring_open(struct loop *loop, struct err **reterr)
     return 0;
 }
 
-/* The kernel tears a ring down at its leisure: a read left pending would take an event from the ring of
- * the next loop with this eventfd. */
+/* The kernel tears a ring down at its leisure: a read left pending would take an event from the
+ * ring of the next loop with this eventfd. */
 HOME_LOOP
 static void finish_event_read(struct loop *loop)
 {

@@ -2,13 +2,13 @@
  * io.c -- file I/O of a coroutine.
  *
  * Transfers go to the loop's engine or, with IO_THREADS and where the engine has none, to the pool.
- * Flush and fallocate always go to the pool: the kernel would run them on a thread of its own anyway, and
- * the pool's shares see to it that those of a hung file take no thread from another.
+ * Flush and fallocate always go to the pool: the kernel would run them on a thread of its own
+ * anyway, and the pool's shares see to it that those of a hung file take no thread from another.
  *
- * (I1) A coroutine that continues a transfer just begins another; the engine submits whatever is queued
- *      before the loop sleeps (RACES 11).
- * (I2) -EINTR is tried again. -EAGAIN, which a ring reports when it may not wait, goes to the pool, which
- *      may.
+ * (I1) A coroutine that continues a transfer just begins another; the engine submits whatever is
+ *      queued before the loop sleeps (RACES 11).
+ * (I2) -EINTR is tried again. -EAGAIN, which a ring reports when it may not wait, goes to the pool,
+ *      which may.
  */
 #include "loop/io.h"
 #include "loop/engine_int.h"

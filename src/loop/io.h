@@ -15,9 +15,9 @@ enum io_mode {
     IO_THREADS, /* aio=threads: always the worker pool */
 };
 
-/* A file's share of the worker pool: at most `max` calls run at once, the rest wait in order, so a hung
- * file takes no thread from another: the pool is as large as all shares together. Shared between loops;
- * guarded by the pool's lock. */
+/* A file's share of the worker pool: at most `max` calls run at once, the rest wait in order, so
+ * a hung file takes no thread from another: the pool is as large as all shares together. Shared
+ * between loops; guarded by the pool's lock. */
 struct pool_share {
     unsigned max;
     unsigned running;    /* or queued for a thread */
@@ -45,8 +45,9 @@ void io_file_fini(struct io_file *file); /* no call may be under way */
 
 enum io_flags { IO_FUA = 1 << 0 /* RWF_DSYNC */ };
 
-/* Bytes done (a read's count is short only at the end of file) or -errno. @count <= IOV_MAX_ELEMENTS;
- * @iov stays the caller's and is not changed. A write to a full device: -ENOSPC. */
+/* Bytes done (a read's count is short only at the end of file) or -errno. @count <=
+ * IOV_MAX_ELEMENTS; @iov stays the caller's and is not changed. A write to a full device:
+ * -ENOSPC. */
 CO_FN
 ssize_t io_co_preadv(struct io_file *file, const struct iovec *iov, size_t count, uint64_t offset);
 CO_FN
@@ -57,8 +58,8 @@ int io_co_fdatasync(struct io_file *file);
 CO_FN
 int io_co_fallocate(struct io_file *file, int mode, uint64_t offset, uint64_t bytes);
 
-/* Run @fn on a pool thread and wait for it; its value is returned. @share NULL: the common share for
- * open, close, locks, stat, mmap, munmap… of everybody (bounded too). */
+/* Run @fn on a pool thread and wait for it; its value is returned. @share NULL: the common share
+ * for open, close, locks, stat, mmap, munmap… of everybody (bounded too). */
 typedef int64_t pool_fn(void *opaque); /* label its definition BLOCKING */
 CO_FN
 int64_t pool_co_call(struct pool_share *share, pool_fn *fn, void *opaque);

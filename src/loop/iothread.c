@@ -2,8 +2,8 @@
  * iothread.c -- threads that run one loop each, by name.
  *
  * (H1) The list and everything in it are main-loop data; an I/O thread sees only its struct start.
- * (H2) An I/O thread is in the list from the moment its id is taken until its thread is joined; it is found
- *      only while its loop runs and it is not being deleted.
+ * (H2) An I/O thread is in the list from the moment its id is taken until its thread is joined; it
+ *      is found only while its loop runs and it is not being deleted.
  */
 #include "loop/iothread.h"
 #include "loop/io.h"
@@ -55,7 +55,7 @@ const struct opt_table iothread_options_table = {
     .values_bytes = sizeof(struct iothread_options),
 };
 
-/* ---- finding ----------------------------------------------------------------------------------- */
+/* ---- finding ---- */
 
 MAIN_LOOP
 static struct iothread *find_any(const char *id)
@@ -103,7 +103,7 @@ void iothread_each(void (*each)(struct iothread *thread, void *opaque), void *op
     }
 }
 
-/* ---- options ----------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 void iothread_get_options(const struct iothread *thread, struct iothread_options *ret_options)
 {
@@ -170,7 +170,7 @@ int iothread_set_option(struct iothread *thread, const char *name, int64_t value
     return 0;
 }
 
-/* ---- users ------------------------------------------------------------------------------------- */
+/* ---- users ---- */
 
 void iothread_use(struct iothread *thread, const char *user)
 {
@@ -210,7 +210,7 @@ static int refuse_in_use(const struct iothread *thread, struct err **reterr)
     return rc;
 }
 
-/* ---- the thread -------------------------------------------------------------------------------- */
+/* ---- the thread ---- */
 
 /* On the stack of the coroutine that creates the thread; not touched after `wait` is completed. */
 struct start {

@@ -9,11 +9,14 @@
  *                      look again at everything, submit and wait ------------+
  *
  *   dispatch:   events of the engine, sources with work in memory, timers, BHs, ready coroutines,
- *               deferred calls; each at most LOOP_BUDGET items; ready coroutines after each callback.
+ *               deferred calls; each at most LOOP_BUDGET items; ready coroutines after each
+ *               callback.
  *
- * (I1) One poll at the bottom of a thread's stack, never in a coroutine. Levels may nest (host programs).
+ * (I1) One poll at the bottom of a thread's stack, never in a coroutine. Levels may nest (host
+ *      programs).
  * (I2) It sleeps only if, after notify was raised, every list was empty and every source said no.
- * (I3) What a level has taken but not run stays on lists of the loop, where a nested level finds it.
+ * (I3) What a level has taken but not run stays on lists of the loop, where a nested level finds
+ *      it.
  */
 #include "loop/engine_int.h"
 #include "base/log.h"
@@ -46,7 +49,7 @@ void loop_assert_main(void)
     }
 }
 
-/* ---- one iteration ----------------------------------------------------------------------------- */
+/* ---- one iteration ---- */
 
 bool loop_has_work(struct loop *loop)
 {
@@ -127,7 +130,7 @@ bool loop_poll(struct loop *loop, bool may_wait)
     return dispatch(loop);
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 HOME_LOOP
 static int open_engine(struct loop *loop, enum loop_engine_kind kind, struct err **reterr)
@@ -285,7 +288,7 @@ void loop_stop(struct loop *loop)
     bh_schedule(loop->stop_bh); /* runs after what was scheduled before */
 }
 
-/* ---- what others ask --------------------------------------------------------------------------- */
+/* ---- what others ask ---- */
 
 unsigned loop_index(const struct loop *loop)
 {

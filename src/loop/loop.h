@@ -2,8 +2,8 @@
  * loop.h -- the event loop of one thread: bottom halves, timers, fd watches, ready coroutines, I/O.
  *
  * docs/loop.md has the model and the numbered invariants. In short: one poll at the bottom of the
- * stack; whoever publishes work for a loop that prepares to wait or waits writes its eventfd; order of
- * scheduling is order of running; an idle loop sleeps.
+ * stack; whoever publishes work for a loop that prepares to wait or waits writes its eventfd; order
+ * of scheduling is order of running; an idle loop sleeps.
  */
 #pragma once
 #include "base/err.h"
@@ -74,9 +74,10 @@ ANY_THREAD
 void loop_get_polling(const struct loop *loop, uint64_t *ret_max_ns, uint64_t *ret_grow,
                       uint64_t *ret_shrink);
 
-/* ---- coroutines -------------------------------------------------------------------------- */
+/* ---- coroutines ---- */
 
-/* A coroutine that begins on @loop, after what is ready there already. Never runs inside the caller. */
+/* A coroutine that begins on @loop, after what is ready there already. Never runs inside the
+ * caller. */
 ANY_THREAD
 void loop_co_spawn(struct loop *loop, co_fn *fn, void *opaque, const char *name);
 
@@ -92,7 +93,7 @@ void loop_co_move(struct loop *loop);
 CO_FN
 void loop_co_sleep(uint64_t ns);
 
-/* ---- bottom halves ----------------------------------------------------------------------- */
+/* ---- bottom halves ---- */
 
 struct bh;
 typedef void bh_fn(void *opaque); /* label its definition HOME_LOOP (MAIN_LOOP for the main loop) */
@@ -101,8 +102,8 @@ typedef void bh_fn(void *opaque); /* label its definition HOME_LOOP (MAIN_LOOP f
 ANY_THREAD
 struct bh *bh_new(struct loop *loop, bh_fn *fn, void *opaque, const char *name);
 
-/* Run @fn once, soon. Pending already: it keeps its place, and what the caller wrote before is still
- * seen by the callback. The caller keeps @bh alive over this call. */
+/* Run @fn once, soon. Pending already: it keeps its place, and what the caller wrote before is
+ * still seen by the callback. The caller keeps @bh alive over this call. */
 ANY_THREAD
 void bh_schedule(struct bh *bh);
 ANY_THREAD
@@ -116,10 +117,11 @@ void bh_delete(struct bh *bh); /* and cancel; the loop frees it. NULL is fine */
 ANY_THREAD
 void bh_once(struct loop *loop, bh_fn *fn, void *opaque, const char *name);
 
-/* ---- deferred calls: one per batch --------------------------------------------------------- */
+/* ---- deferred calls: one per batch ---- */
 
-/* Runs once at the end of the current dispatch, before the loop polls or sleeps, however often it was
- * asked for: one interrupt, one submission, one wake-up per batch. Owned and kept alive by its user. */
+/* Runs once at the end of the current dispatch, before the loop polls or sleeps, however often
+ * it was asked for: one interrupt, one submission, one wake-up per batch. Owned and kept alive
+ * by its user. */
 struct loop_defer {
     struct list link;
     HOME_SLOT void (*fn)(void *opaque);
@@ -132,7 +134,7 @@ void loop_defer(struct loop_defer *defer);
 HOME_LOOP
 void loop_defer_cancel(struct loop_defer *defer);
 
-/* ---- timers -------------------------------------------------------------------------------- */
+/* ---- timers ---- */
 
 enum loop_clock { LOOP_CLOCK_MONOTONIC, LOOP_CLOCK_REALTIME, LOOP_CLOCK_MAX_ };
 
@@ -155,21 +157,22 @@ void loop_timer_cancel(struct loop_timer *timer);
 ANY_THREAD
 uint64_t loop_now_ns(enum loop_clock clock);
 
-/* ---- fd watches ---------------------------------------------------------------------------- */
+/* ---- fd watches ---- */
 
 /* The first four as in poll(2). LOOP_ERR and LOOP_HUP are reported asked for or not. */
 enum loop_events { LOOP_IN = 1, LOOP_OUT = 4, LOOP_ERR = 8, LOOP_HUP = 16, LOOP_POLLED = 1 << 8 };
 
 /*
- * What a watch does. Level semantics: ready is called again as long as the fd is ready. It may change
- * or remove any watch of its loop, its own included.
+ * What a watch does. Level semantics: ready is called again as long as the fd is ready. It may
+ * change or remove any watch of its loop, its own included.
  *
- * A source that can also be looked at in memory (a virtqueue) sets poll: "is there work?", cheap and
- * without side effects; the loop then calls ready with LOOP_POLLED. While a loop polls, such a source
- * need not be notified through its fd: after_sleep says so, before_sleep ends it and, having switched
- * notification on, looks once more (true: there is work, do not sleep). A watch starts with notification
- * on; one that is stopped (events 0) or removed is told nothing, so its user who removes it switches
- * notification on again. poll, before_sleep and after_sleep change no watch and run no loop.
+ * A source that can also be looked at in memory (a virtqueue) sets poll: "is there work?", cheap
+ * and without side effects; the loop then calls ready with LOOP_POLLED. While a loop polls, such a
+ * source need not be notified through its fd: after_sleep says so, before_sleep ends it and, having
+ * switched notification on, looks once more (true: there is work, do not sleep). A watch starts
+ * with notification on; one that is stopped (events 0) or removed is told nothing, so its user who
+ * removes it switches notification on again. poll, before_sleep and after_sleep change no watch and
+ * run no loop.
  */
 struct loop_watch_ops {
     HOME_SLOT void (*ready)(void *opaque, unsigned events);
@@ -199,7 +202,7 @@ void loop_watch_remove(struct loop_watch *watch); /* never called again after th
 CO_FN
 int loop_co_wait_fd(int fd, unsigned events, uint64_t deadline_ns);
 
-/* ---- counters, for tests, query-iothreads and benchmarks ----------------------------------- */
+/* ---- counters, for tests, query-iothreads and benchmarks ---- */
 
 struct loop_stats {
     uint64_t iterations, bhs_run, coroutines_run, watches_run, timers_run, ios_run;

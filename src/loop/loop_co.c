@@ -1,4 +1,5 @@
-/* loop_co.c -- coroutines and their loops: beginning, moving, sleeping, waiting for a descriptor. */
+/* loop_co.c -- coroutines and their loops: beginning, moving, sleeping, waiting for a
+ * descriptor. */
 #include "loop/loop_int.h"
 #include <errno.h>
 
@@ -17,7 +18,7 @@ void loop_co_move(struct loop *loop)
     co_move(&loop->sched);
 }
 
-/* ---- sleep ------------------------------------------------------------------------------------- */
+/* ---- sleep ---- */
 
 HOME_LOOP
 static void on_slept(void *opaque)
@@ -35,7 +36,7 @@ void loop_co_sleep(uint64_t ns)
     co_yield();
 }
 
-/* ---- a descriptor ------------------------------------------------------------------------------ */
+/* ---- a descriptor ---- */
 
 /* On the waiter's stack; all on its own loop, so whichever callback comes first wins plainly. */
 struct fd_wait {

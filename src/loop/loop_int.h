@@ -60,8 +60,8 @@ struct poll_state {
 };
 
 struct loop {
-    /* Written by other threads. Of a freed loop, late notifiers may still read and write `notifier`:
-     * a struct loop and its eventfd are reused, never freed (RACES 6). */
+    /* Written by other threads. Of a freed loop, late notifiers may still read and write
+     * `notifier`: a struct loop and its eventfd are reused, never freed (RACES 6). */
     struct notifier notifier __attribute__((aligned(64)));
     struct bh_queue bhs __attribute__((aligned(64)));
     struct ready_queue ready __attribute__((aligned(64)));

@@ -24,7 +24,8 @@ void notifier_prepare(struct notifier *notifier)
 
 void notifier_leave(struct notifier *notifier)
 {
-    /* Late is harmless: a scheduler that still sees it writes in vain. Pairs with notifier_kick(). */
+    /* Late is harmless: a scheduler that still sees it writes in vain. Pairs with
+     * notifier_kick(). */
     at_store_release(&notifier->notify, at_load_relaxed(&notifier->notify) - 1);
 }
 

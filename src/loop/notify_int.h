@@ -1,14 +1,15 @@
 /*
  * notify_int.h -- when a scheduler writes a loop's eventfd.
  *
- * (N1) A thread that prepares to wait or waits has counted itself in `notify`. A scheduler that finds
- *      it 0 need not write: whoever prepares next looks at every list after raising it.
- * (N2) Scheduler: publish, fence, load notify. Sleeper: raise notify, fence, load lists. One of the two
- *      sees the other (store buffering): no sleep with work published, no publication unseen.
- * (N3) `notified` says that an event is written or about to be, and not yet consumed: at most one write
- *      a batch. It is cleared after the event is consumed and before the lists are taken: who found it
- *      set had published before the clearing, so the taking sees that.
- * (N4) A scheduler that found `notified` clear writes, however late: a stray write is one idle turn.
+ * (N1) A thread that prepares to wait or waits has counted itself in `notify`. A scheduler that
+ *      finds it 0 need not write: whoever prepares next looks at every list after raising it.
+ * (N2) Scheduler: publish, fence, load notify. Sleeper: raise notify, fence, load lists. One of the
+ *      two sees the other (store buffering): no sleep with work published, no publication unseen.
+ * (N3) `notified` says that an event is written or about to be, and not yet consumed: at most one
+ *      write a batch. It is cleared after the event is consumed and before the lists are taken: who
+ *      found it set had published before the clearing, so the taking sees that.
+ * (N4) A scheduler that found `notified` clear writes, however late: a stray write is one idle
+ *      turn.
  */
 #pragma once
 #include "base/ctx.h"

@@ -1,10 +1,11 @@
 /*
  * poll.c -- adaptive busy polling before sleep.
  *
- * A wake-up through the kernel costs both sides some microseconds. When events come in quick succession
- * it is cheaper to look at memory for a while: at sources that have a poll(), at the completion ring,
- * at the ready lists. How long adapts to how long the loop really waited: waits that a spin of at most
- * max_ns would have covered let it grow, longer ones shrink it to where it costs nothing.
+ * A wake-up through the kernel costs both sides some microseconds. When events come in quick
+ * succession it is cheaper to look at memory for a while: at sources that have a poll(), at the
+ * completion ring, at the ready lists. How long adapts to how long the loop really waited: waits
+ * that a spin of at most max_ns would have covered let it grow, longer ones shrink it to where it
+ * costs nothing.
  */
 #include "loop/engine_int.h"
 #include "os/time.h"

@@ -1,15 +1,15 @@
 /*
  * pool.c -- threads for calls that must block.
  *
- * (P1) A call belongs to a share. At most share->max of a share's calls are queued or running; the others
- *      wait in the share, in order, and each that ends lets the next in.
- * (P2) A thread is started whenever more calls are queued than threads are idle. With (P1) there are
- *      never more threads than all shares together allow, and a queued call never waits for a
+ * (P1) A call belongs to a share. At most share->max of a share's calls are queued or running; the
+ *      others wait in the share, in order, and each that ends lets the next in.
+ * (P2) A thread is started whenever more calls are queued than threads are idle. With (P1) there
+ *      are never more threads than all shares together allow, and a queued call never waits for a
  *      thread that another share's hung call holds.
- * (P3) An idle thread leaves after IDLE_NS, but the smallest number asked for (thread-pool-min) stays; no
- *      more than thread-pool-max stay idle at all.
- * (P4) A call in the queue, and the share while a call of it is under way, are kept alive by the waiting
- *      coroutine. A thread is done with both before it finishes the wait.
+ * (P3) An idle thread leaves after IDLE_NS, but the smallest number asked for (thread-pool-min)
+ *      stays; no more than thread-pool-max stay idle at all.
+ * (P4) A call in the queue, and the share while a call of it is under way, are kept alive by the
+ *      waiting coroutine. A thread is done with both before it finishes the wait.
  * (P5) A thread that leaves joins the one that left before it; pool_stop() joins the last.
  */
 #include "loop/io.h"
@@ -62,7 +62,7 @@ static struct pool_share common_share = {.max = SHARE_COMMON_MAX,
 
 #define HOLDS_POOL TSA_(requires_capability(pool_mutex))
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 /* Wait for a call. NULL: this thread is to leave. */
 BLOCKING HOLDS_POOL
@@ -181,7 +181,7 @@ static void worker_start(void)
     worker->thread = os_thread_start("pool", worker_main, worker); /* it waits for the mutex first */
 }
 
-/* ---- callers ----------------------------------------------------------------------------------- */
+/* ---- callers ---- */
 
 void pool_share_init(struct pool_share *share, unsigned max)
 {

@@ -1,12 +1,12 @@
 /*
  * ready.c -- coroutines that are to go on, in order of arrival.
  *
- * (Q1) The home appends to its own list; other threads push on `incoming`, as for BHs, and the home takes
- *      it whole before it appends or runs, so arrival order is running order.
+ * (Q1) The home appends to its own list; other threads push on `incoming`, as for BHs, and the home
+ *      takes it whole before it appends or runs, so arrival order is running order.
  * (Q2) A turn runs what was there when it began, at most LOOP_BUDGET: two coroutines that wake each
  *      other do not keep the loop from anything else. It follows every callback.
- * (Q3) After a foreign push the coroutine may run, end, and let its loop end: only the notifier, which is
- *      never freed, is used after it.
+ * (Q3) After a foreign push the coroutine may run, end, and let its loop end: only the notifier,
+ *      which is never freed, is used after it.
  */
 #include "loop/loop_int.h"
 

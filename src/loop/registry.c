@@ -1,9 +1,9 @@
 /*
  * registry.c -- the table of loops.
  *
- * (G1) A struct loop and its eventfd are made once per index and reused, never freed: a scheduler that is
- *      still notifying after its work has run and ended the loop finds valid memory, and at worst wakes
- *      the next user of the index once in vain (RACES 6).
+ * (G1) A struct loop and its eventfd are made once per index and reused, never freed: a scheduler
+ *      that is still notifying after its work has run and ended the loop finds valid memory, and at
+ *      worst wakes the next user of the index once in vain (RACES 6).
  * (G2) The first loop taken while there is none is the main loop, until it is given back.
  */
 #include "loop/loop_int.h"

@@ -3,7 +3,8 @@
  *
  * (T1) heap->items[i]->heap_index == i; a timer that is not armed has SIZE_MAX.
  * (T2) No item fires before its parent (deadline, then order of arming).
- * (T3) A timer is taken out before its callback, which may arm, cancel or free any timer, itself too.
+ * (T3) A timer is taken out before its callback, which may arm, cancel or free any timer, itself
+ *      too.
  * Arming allocates only when more timers are armed than ever before.
  */
 #include "loop/loop_int.h"

@@ -1,16 +1,17 @@
 /*
  * watch.c -- fd watches and sources that are looked at in memory.
  *
- * (F1) A watch is armed once at a time; the engine reports it once; it is armed again after its callback,
- *      if it still wants to be: level semantics by one-shot arming (RACES 13).
- * (F2) Each change of what is armed takes a new generation; a report of another generation is dropped.
- *      Slots are never freed while the loop lives, so a late report finds one (RACES 10).
- * (F3) A callback may remove and free any watch, its own too: after it only the slot is looked at. A
- *      slot is reused only when no callback of its watch is under way.
- * (F4) A watch whose callback is under way is neither armed, looked at, nor called by a nested level
- *      (RACES 8).
- * (F5) `pollable` holds the sources with a poll() that are not stopped. While such a source is awake (its
- *      notification may be off) every turn looks at it, and the loop sleeps only after before_sleep().
+ * (F1) A watch is armed once at a time; the engine reports it once; it is armed again after its
+ *      callback, if it still wants to be: level semantics by one-shot arming (RACES 13).
+ * (F2) Each change of what is armed takes a new generation; a report of another generation is
+ *      dropped. Slots are never freed while the loop lives, so a late report finds one (RACES 10).
+ * (F3) A callback may remove and free any watch, its own too: after it only the slot is looked at.
+ *      A slot is reused only when no callback of its watch is under way.
+ * (F4) A watch whose callback is under way is neither armed, looked at, nor called by a nested
+ *      level (RACES 8).
+ * (F5) `pollable` holds the sources with a poll() that are not stopped. While such a source is
+ *      awake (its notification may be off) every turn looks at it, and the loop sleeps only after
+ *      before_sleep().
  */
 #include "loop/engine_int.h"
 #include "base/mem.h"
@@ -204,7 +205,7 @@ bool watch_report(struct loop *loop, uint32_t index, uint32_t generation, int re
     return true;
 }
 
-/* ---- sources looked at in memory --------------------------------------------------------------- */
+/* ---- sources looked at in memory ---- */
 
 HOME_LOOP
 static void mark_hit(struct watch_slot *slot)
