@@ -24,11 +24,11 @@ def line_of(text, offset):
 
 
 def files(root, folders, suffixes):
-    """The tree's files, sorted, without build folders."""
+    """The tree's files, sorted, without build folders and without planted violations."""
     for folder in folders:
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in suffixes and path.is_file() and \
-                    not any(part.startswith(("build", ".", "__pycache__"))
+                    not any(part.startswith(("build", ".", "__pycache__", "planted"))
                             for part in path.relative_to(root).parts[:-1]):
                 yield path
 

@@ -16,7 +16,7 @@ def read_layers(root, findings):
     may, order = {}, []
     for number, line in enumerate((root / "LAYERS").read_text().splitlines(), 1):
         if match := re.match(r"(\w+)\s*->\s*(.*)", line):
-            may[match[1]] = match[2].split()
+            may[match[1]] = match[2].split("//")[0].split()
             order.append((number, match[1]))
     names = [name for _, name in order]
     for index, (number, name) in enumerate(order):

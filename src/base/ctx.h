@@ -1,10 +1,10 @@
 /*
  * ctx.h -- execution-context labels: what may call what, and from where.
  *
- * Under clang each label is a capability (checked at every direct call by -Wthread-safety) and a note
- * in the IR that tool/ctxcheck.py follows through function tables and unlabelled helpers. Other
- * compilers see nothing. A label stands on its own line in front of a header's prototype, of a static
- * definition, or (as a _SLOT) of a function-pointer member. They add up: MAIN_LOOP CO_FN.
+ * Under clang each label is a capability (checked at every direct call by -Wthread-safety) and a
+ * note in the IR that tool/ctxcheck.py follows through function tables and unlabelled helpers.
+ * Other compilers see nothing. A label stands on its own line in front of a header's prototype, of
+ * a static definition, or (as a _SLOT) of a function-pointer member. They add up: MAIN_LOOP CO_FN.
  *
  *   ANY_THREAD  any thread; neither yields nor blocks
  *   HOME_LOOP   on the thread of the loop that owns the object

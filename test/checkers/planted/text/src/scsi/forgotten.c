@@ -1,0 +1,1 @@
+/* forgotten.c -- in no meson.build. expect: dead */

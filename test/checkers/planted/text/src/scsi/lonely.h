@@ -1,0 +1,2 @@
+/* lonely.h -- nobody includes it. expect: dead */
+#pragma once

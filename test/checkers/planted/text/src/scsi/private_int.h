@@ -1,0 +1,2 @@
+/* private_int.h -- stays in scsi/. */
+#pragma once

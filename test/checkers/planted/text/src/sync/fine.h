@@ -1,0 +1,2 @@
+/* fine.h -- the header of fine.c. */
+#pragma once
