@@ -467,8 +467,10 @@ static bool has_permit(void *opaque)
 
 void explore_park(void)
 {
-    struct actor *actor = &actors[self];
+    struct actor *actor;
 
+    explore_check(self >= 0);
+    actor = &actors[self];
     explore_wait(has_permit, actor, "park");
     actor->permit = false;
 }
