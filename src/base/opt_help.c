@@ -4,7 +4,7 @@
 #include "base/str.h"
 #include <string.h>
 
-enum { NAME_BYTES_MAX = 64, HELP_COLUMN = 36 };
+enum { HELP_COLUMN = 36 };
 
 const char *opt_type_name(enum opt_type type)
 {
@@ -122,30 +122,6 @@ void opt_help(const struct opt_table *table, struct strbuf *to)
 
 /* ---- the nearest name ---- */
 
-/* Insertions, deletions and replacements that turn @a into @b; '-' and '_' are the same letter. */
-static size_t edit_distance(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
-{
-    size_t row[NAME_BYTES_MAX + 1];
-
-    for (size_t j = 0; j <= b_bytes; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= a_bytes; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= b_bytes; j++) {
-            char x = a[i - 1] == '_' ? '-' : a[i - 1];
-            char y = b[j - 1] == '_' ? '-' : b[j - 1];
-            size_t replaced = diagonal + (x != y);
-
-            diagonal = row[j];
-            row[j] = min_of(replaced, min_of(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[b_bytes];
-}
-
 struct search {
     const char *name;
     const char *best;
@@ -155,16 +131,9 @@ struct search {
 static bool consider(const struct opt *opt, void *opaque)
 {
     struct search *search = opaque;
-    size_t bytes = strlen(search->name);
-    size_t known_bytes = strlen(opt->name);
-    size_t distance;
+    size_t distance = (opt->flags & OPT_REFUSED) ? SIZE_MAX : str_distance(search->name, opt->name);
 
-    if ((opt->flags & OPT_REFUSED) || known_bytes > NAME_BYTES_MAX) {
-        return true;
-    }
-    distance = edit_distance(search->name, bytes, opt->name, known_bytes);
-    if (distance <= 1 + min_of(bytes, known_bytes) / 4 && distance < min_of(bytes, known_bytes) &&
-        distance < search->best_distance) {
+    if (distance < search->best_distance) {
         search->best = opt->name;
         search->best_distance = distance;
     }
@@ -175,8 +144,6 @@ const char *opt_closest(const struct opt_table *table, const char *name)
 {
     struct search search = {.name = name, .best_distance = SIZE_MAX};
 
-    if (strlen(name) <= NAME_BYTES_MAX) {
-        opt_each(table, consider, &search);
-    }
+    opt_each(table, consider, &search);
     return search.best;
 }

@@ -167,6 +167,45 @@ bool str_is_wellformed_id(const char *text)
     return true;
 }
 
+enum { DISTANCE_BYTES_MAX = 64 };
+
+static size_t edit_distance(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
+{
+    size_t row[DISTANCE_BYTES_MAX + 1];
+
+    for (size_t j = 0; j <= b_bytes; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= a_bytes; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= b_bytes; j++) {
+            char x = a[i - 1] == '_' ? '-' : a[i - 1];
+            char y = b[j - 1] == '_' ? '-' : b[j - 1];
+            size_t replaced = diagonal + (x != y);
+
+            diagonal = row[j];
+            row[j] = min_of(replaced, min_of(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[b_bytes];
+}
+
+size_t str_distance(const char *a, const char *b)
+{
+    size_t a_bytes = strlen(a);
+    size_t b_bytes = strlen(b);
+    size_t shorter = min_of(a_bytes, b_bytes);
+    size_t distance;
+
+    if (max_of(a_bytes, b_bytes) > DISTANCE_BYTES_MAX) {
+        return SIZE_MAX;
+    }
+    distance = edit_distance(a, a_bytes, b, b_bytes);
+    return distance <= 1 + shorter / 4 && distance < shorter ? distance : SIZE_MAX;
+}
+
 void strbuf_add(struct strbuf *buf, const char *text, size_t bytes)
 {
     if (buf->bytes + bytes + 1 > buf->capacity) {

@@ -3,8 +3,10 @@
  */
 #include "os/file.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <poll.h>
 #include <stdio.h>
@@ -267,4 +269,14 @@ unsigned os_fd_count(void)
     }
     closedir(dir);
     return count - 1; /* the directory's own */
+}
+
+char *os_path_absolute(const char *path)
+{
+    char folder[PATH_MAX];
+
+    if (path[0] == '/' || getcwd(folder, sizeof(folder)) == NULL) {
+        return mem_strdup(path);
+    }
+    return str_format("%s/%s", folder, path);
 }

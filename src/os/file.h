@@ -61,6 +61,9 @@ BLOCKING
 ssize_t os_read(int fd, void *to, size_t bytes);
 BLOCKING
 ssize_t os_write(int fd, const void *from, size_t bytes);
+/* @path against the current directory, which daemonizing leaves; free with mem_free(). */
+BLOCKING
+char *os_path_absolute(const char *path);
 /* @dir_fd-less mkstemp: creates and opens; @path_template as mkstemp(3). */
 BLOCKING
 int os_mkstemp(char *path_template);

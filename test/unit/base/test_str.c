@@ -117,12 +117,24 @@ static void buffer_grows(void **state)
     assert_null(buf.text);
 }
 
+static void near_names(void **state)
+{
+    assert_int_equal(str_distance("filename", "filenam"), 1);
+    assert_int_equal(str_distance("scsi_id", "scsi-id"), 0);
+    assert_int_equal(str_distance("node-nmae", "node-name"), 2);
+    assert_true(str_distance("filename", "node-name") == SIZE_MAX);
+    assert_true(str_distance("a", "b") == SIZE_MAX);
+    assert_true(str_distance("", "id") == SIZE_MAX);
+    assert_int_equal(str_distance("lunn", "lun"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes),    cmocka_unit_test(numbers),
         cmocka_unit_test(globs),    cmocka_unit_test(ids),
         cmocka_unit_test(booleans), cmocka_unit_test(buffer_grows),
+        cmocka_unit_test(near_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
