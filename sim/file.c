@@ -202,6 +202,11 @@ int os_open(const char *path, int flags, unsigned mode)
     return file_install(inode, flags);
 }
 
+char *os_path_absolute(const char *path)
+{
+    return mem_strdup(path); /* one folder */
+}
+
 int os_mkstemp(char *path_template)
 {
     size_t length = strlen(path_template);
