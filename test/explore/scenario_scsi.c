@@ -227,8 +227,8 @@ int main(int argc, char **argv)
     static const struct explore_scenario scenarios[] = {
         {"ua", 3, ua_actor, ua_setup, ua_check, .must_finish = true},
         {"ua-broken", 3, ua_actor_broken, ua_setup, ua_check, .must_fail = "== 1"},
-        {"luns", 2, luns_actor, luns_setup},
-        {"tell", 2, tell_actor, tell_setup, tell_check},
+        {"luns", 2, luns_actor, luns_setup, .schedules = 30000},
+        {"tell", 2, tell_actor, tell_setup, tell_check, .schedules = 30000},
         {"tell-broken", 2, tell_actor_broken, tell_setup, tell_check, .must_fail = "seen & 4"},
     };
 

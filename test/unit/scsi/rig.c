@@ -232,7 +232,6 @@ static void check_answer(const struct scsi_cmd *cmd)
     assert(cmd->status == SCSI_GOOD || cmd->status == SCSI_CHECK_CONDITION);
     assert((cmd->status == SCSI_CHECK_CONDITION) == (cmd->sense_bytes != 0));
     assert(cmd->sense_bytes == 0 || (cmd->sense_bytes == 18 && cmd->sense[0] == 0x70));
-    assert(cmd->transferred <= max_of(cmd->data_in_bytes, cmd->data_out_bytes));
     assert(cmd->status == SCSI_GOOD || cmd->transferred == 0);
 }
 
@@ -251,14 +250,23 @@ static void fill_cmd(struct scsi_cmd *cmd, uint8_t *full_cdb, const uint8_t *cdb
     cmd->data_in_bytes = in->bytes;
 }
 
-static void finish(struct scsi_cmd *cmd, struct buffer *out, struct buffer *in, void *ret_in)
+/* @port NULL: it was the target's. What moved must have moved the way that the CDB says. */
+static void finish(const struct scsi_port *port, struct scsi_cmd *cmd, struct buffer *out,
+                   struct buffer *in, void *ret_in)
 {
+    uint64_t wanted;
+    enum scsi_direction direction = scsi_cmd_transfer(port, cmd->cdb, &wanted);
+    size_t received = direction == SCSI_DATA_IN ? cmd->transferred : 0;
+
     check_answer(cmd);
+    assert(cmd->transferred <= wanted);
+    assert(direction != SCSI_DATA_IN || cmd->transferred <= in->bytes);
+    assert(direction != SCSI_DATA_OUT || cmd->transferred <= out->bytes);
     buffer_check(out, out->bytes);
-    buffer_check(in, in->bytes > 0 ? cmd->transferred : 0);
+    buffer_check(in, received);
     if (ret_in != NULL) {
         memset(ret_in, 0, in->bytes);
-        memcpy(ret_in, in->memory + CANARY_BYTES, in->bytes > 0 ? cmd->transferred : 0);
+        memcpy(ret_in, in->memory + CANARY_BYTES, received);
     }
     mem_free(out->memory);
     mem_free(in->memory);
@@ -284,7 +292,7 @@ struct scsi_cmd rig_run(struct rig *rig, const uint8_t *cdb, size_t cdb_bytes, c
         co_resume(take(&rig->ready));
     }
     assert(run.done);
-    finish(&cmd, &out_buffer, &in_buffer, in);
+    finish(rig->port, &cmd, &out_buffer, &in_buffer, in);
     return cmd;
 }
 
@@ -302,7 +310,7 @@ struct scsi_cmd rig_run_target(struct scsi_table *table, uint8_t target, uint16_
         RCU_READ_SCOPE();
         scsi_target_execute(table, target, lun, &cmd);
     }
-    finish(&cmd, &out_buffer, &in_buffer, in);
+    finish(NULL, &cmd, &out_buffer, &in_buffer, in);
     return cmd;
 }
 

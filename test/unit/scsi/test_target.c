@@ -451,14 +451,6 @@ static void lookups_while_plugging(void **state)
     }
 }
 
-static void wait_for_callbacks(void)
-{
-    void (*wait)(void) = rcu_barrier_wait;
-
-    wait();
-    rcu_thread_unregister();
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -479,6 +471,6 @@ int main(void)
 
     rcu_thread_register();
     failed = cmocka_run_group_tests(tests, NULL, NULL);
-    wait_for_callbacks();
+    rcu_thread_unregister();
     return failed;
 }
