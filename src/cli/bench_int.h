@@ -64,6 +64,8 @@ double bench_hist_mean(const struct bench_hist *hist);
 /* Fill @data, the block at @offset of the disk, as written the @generation-th time. */
 void bench_stamp(uint8_t *data, uint64_t bytes, uint64_t offset, uint64_t seed,
                  uint32_t generation);
+/* Spoil what @data holds, so that a read which moves nothing is found out. */
+void bench_unstamp(uint8_t *data, uint64_t bytes);
 /* 0, or -EIO and a text that says what was found at the first wrong place. */
 int bench_check(const uint8_t *data, uint64_t bytes, uint64_t offset, uint64_t seed,
                 uint32_t generation, struct err **reterr);

@@ -169,6 +169,8 @@ static void submit(struct bench_queue *queue, struct bench_slot *slot)
         if (slot->is_write) {
             slot->generation++;
             bench_stamp(slot->data, bytes, offset, bench->options.seed, slot->generation);
+        } else {
+            bench_unstamp(slot->data, bytes);
         }
     }
     bench->target->build(bench, slot, offset, (uint32_t)bytes);

@@ -45,6 +45,13 @@ void bench_stamp(uint8_t *data, uint64_t bytes, uint64_t offset, uint64_t seed,
     }
 }
 
+void bench_unstamp(uint8_t *data, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes; at += SECTOR) {
+        memset(data + at, 0, sizeof(struct head));
+    }
+}
+
 static int explain(const uint8_t *sector, const struct head *expected, struct err **reterr)
 {
     struct head found;
