@@ -67,7 +67,8 @@ static void run_one(struct rig *rig, struct scsi_table *table, struct fuzz_input
 {
     static uint8_t in[DATA_BYTES_MAX], out[DATA_BYTES_MAX];
     uint8_t how = fuzz_u8(input), cdb[16];
-    size_t in_bytes = fuzz_u16(input) % DATA_BYTES_MAX, out_bytes = fuzz_u16(input) % DATA_BYTES_MAX;
+    size_t in_bytes = fuzz_u16(input) % DATA_BYTES_MAX;
+    size_t out_bytes = fuzz_u16(input) % DATA_BYTES_MAX;
 
     fuzz_take(input, cdb, sizeof(cdb));
     fuzz_take(input, out, out_bytes);
