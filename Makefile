@@ -80,7 +80,7 @@ help:
 ##   STRESS_S (60)            seconds of stress under TSan
 ##   FUZZ_S (20)              seconds for each fuzz target
 ##   SIM_SEEDS (100)          simulated runs; SIM_FIRST (1) is the first seed
-##   PLUG_CYCLES (60)         plugs and unplugs of a disk under I/O
+##   PLUG_CYCLES (200)        plugs and unplugs of a disk under I/O
 ##   HBA_CYCLES (20)          plugs and unplugs of a whole HBA
 ##   DEMO_CYCLES (20)         plugs and unplugs in the demonstration
 ##   IDLE_S (20)              seconds over which an idle daemon is watched

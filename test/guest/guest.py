@@ -37,7 +37,7 @@ PROBLEMS = re.compile(
 HARMLESS = re.compile(
     r"^(ACPI|PCI|pci|pnp|acpi|clocksource|tsc|rtc|random|Spectre|MDS|RETBleed|x86/|audit|"
     r"pcieport|shpchp|i8042|platform|efi|Unknown kernel command line|systemd|integrity|KVM|kvm|"
-    r"alternatives|printk|ima|AppArmor|Loading compiled|cfg80211|PM:|Failed to find|usbcore)|"
+    r"alternatives|printk|ima|AppArmor|Loading compiled|cfg80211|PM:|Failed to find|usbcore|calibrate_delay)|"
     r"Mode Sense: |Invalid ACPI|_OSC|firmware|"
     # Unit attentions, which every SCSI disk has at power-on and at plug:
     r"Power-on or device reset occurred|LUN assignments on this target have changed")
