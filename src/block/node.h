@@ -9,17 +9,27 @@ struct blk_edge;
 
 /* Options every node has; a driver's options struct begins with this. */
 struct blk_common_options {
-    int driver;                /* unused: the driver is chosen before the table is */
+    char *driver;              /* the driver is chosen before its table is */
     char *node_name;
     bool read_only;
     bool auto_read_only;
     int discard;               /* enum blk_discard_option */
     int detect_zeroes;         /* enum blk_detect_zeroes_option */
-    struct { bool direct, no_flush; } cache;
+    struct blk_cache_options {
+        bool direct, no_flush;
+    } cache;
     bool force_share;
 };
+enum {
+    BLK_NODE_NAME_BYTES_MAX = 31, /* QEMU's, which libvirt and scripts know */
+    BLK_DEPTH_MAX = 256,          /* nodes on a path; overlay chains of 200 exist */
+};
 enum blk_discard_option { BLK_DISCARD_IGNORE, BLK_DISCARD_UNMAP };
-enum blk_detect_zeroes_option { BLK_DETECT_ZEROES_OFF, BLK_DETECT_ZEROES_ON, BLK_DETECT_ZEROES_UNMAP };
+enum blk_detect_zeroes_option {
+    BLK_DETECT_ZEROES_OFF,
+    BLK_DETECT_ZEROES_ON,
+    BLK_DETECT_ZEROES_UNMAP,
+};
 extern const struct opt_table blk_common_options_table;
 
 /* The drivers this program was built with; cli/ hands the list over once, before the first node. */
@@ -35,8 +45,8 @@ void blk_driver_each(void (*each)(const struct blk_driver *driver, void *opaque)
 MAIN_LOOP CO_FN
 int blk_node_co_add(json_t *options, unsigned flags, struct err **reterr);
 
-/* Give up the name. -EBUSY names the users; -ENOENT (DeviceNotFound-like text "Failed to find node
- * with node-name='x'"). Closes the node, slowly, before it returns. */
+/* Give up the name. -EBUSY names the users; -ENOENT: "Failed to find node with node-name='x'".
+ * Closes the node, slowly, before it returns. */
 MAIN_LOOP CO_FN
 int blk_node_co_delete(const char *name, struct err **reterr);
 
@@ -62,17 +72,19 @@ bool blk_node_is_read_only(const struct blk_node *node);
 ANY_THREAD
 const struct blk_common_options *blk_node_options(const struct blk_node *node);
 MAIN_LOOP
-json_t *blk_node_describe(struct blk_node *node); /* one element of query-named-block-nodes; new ref */
+json_t *blk_node_describe(struct blk_node *node); /* of query-named-block-nodes; new reference */
 
 /* For drivers, while opening. */
 MAIN_LOOP
 void blk_node_set_bytes(struct blk_node *node, uint64_t bytes);
 MAIN_LOOP
+void blk_node_set_read_only(struct blk_node *node); /* auto-read-only */
+MAIN_LOOP
 struct blk_limits *blk_node_limits_rw(struct blk_node *node);
 ANY_THREAD
 const struct blk_limits *blk_node_limits(const struct blk_node *node);
 ANY_THREAD
-struct blk_edge *blk_node_child(const struct blk_node *node, size_t index); /* as in driver->children */
+struct blk_edge *blk_node_child(const struct blk_node *node, size_t index); /* of the driver's */
 
 /* Does not yield. Which permissions all parents together take and forbid right now; the driver of a
  * protocol node (file locks) is told before they grow. */
@@ -94,7 +106,8 @@ int blk_edge_co_flush(struct blk_edge *edge);
 CO_FN GRAPH_RD
 int blk_edge_co_discard(struct blk_edge *edge, uint64_t offset, uint64_t bytes);
 CO_FN GRAPH_RD
-int blk_edge_co_write_zeroes(struct blk_edge *edge, uint64_t offset, uint64_t bytes, unsigned flags);
+int blk_edge_co_write_zeroes(struct blk_edge *edge, uint64_t offset, uint64_t bytes,
+                             unsigned flags);
 CO_FN GRAPH_RD
 int blk_edge_co_status(struct blk_edge *edge, uint64_t offset, uint64_t bytes, unsigned *ret_status,
                        uint64_t *ret_bytes);

@@ -1,14 +1,14 @@
 /*
  * root.h -- what a device, export or job holds to do I/O on a graph: a gate, tokens, I/O calls.
  *
- * (T1) A token is raised once, at the root, on the loop that starts the request, and dropped once, on
- *      whatever loop it ends. Per loop the root counts raised and dropped apart; both only grow.
- * (T2) Entry: count raised, light fence, look at the gate. Closed: count dropped and park.
- * (T3) Drain: close the gate, heavy fence, read every dropped before any raised. Equal: none is out,
- *      and none will be until the gate opens.
- * (T4) A drop counts, looks at the gate and kicks the main loop inside one RCU section; a root is
- *      freed after a grace period.
+ * The theory of counting is in token.h, (T1) to (T4). For users:
  * (T5) Nobody waits at a gate while holding a token: a closed gate is an answer, not a wait.
+ * (T6) A coroutine carries its token: raise, or blk_root_assert_token() for one raised elsewhere,
+ *      binds the root to it, a drop unbinds, and every I/O call and edge crossing asserts it. Who
+ *      drops one of two tokens and goes on under the other says so with blk_root_assert_token().
+ * (T7) A root is alive while a token of it is out; who looks one up without a token keeps it alive
+ *      by other means (an RCU section and unpublishing before blk_root_co_free()). Dropping needs
+ *      none.
  */
 #pragma once
 #include "block/node.h"
@@ -19,21 +19,24 @@ struct blk_root;
 struct blk_root_ops {
     /* "export 'hba0'", "device 'disk0'": for messages. */
     MAIN_SLOT const char *(*describe)(void *opaque);
-    /* A drained section ends: restart what was parked. Called before the gate opens, with one token
-     * held for the call; the user raises one more per submitter with blk_root_raise_under(), sends
-     * each submitter's restart to its home, and that drops it when its batch has entered. */
+    /* Optional. A drained section ends: restart what was parked. Called before the gate opens, with
+     * one token held for the call; the user raises one more per submitter with
+     * blk_root_raise_under(), sends each submitter's restart to its home, and that drops it when
+     * its batch has entered. The batch enters under that token (raise_under again), so it does not
+     * ask a gate that has closed anew. May not change the graph. */
     MAIN_SLOT void (*restart)(void *opaque);
     /* The node's size has changed (all its roots are told, under a token). Optional. */
     MAIN_SLOT void (*resized)(void *opaque);
 };
 
-/* A root on @node (a reference is taken), with permissions. -EPERM names the user it conflicts with. */
+/* A root on @node (a reference is taken), with permissions. -EPERM names the user it conflicts
+ * with. */
 MAIN_LOOP CO_FN
 int blk_root_co_new(struct blk_node *node, unsigned perm, unsigned shared,
                     const struct blk_root_ops *ops, void *opaque, struct blk_root **ret_root,
                     struct err **reterr);
 
-/* Drains, detaches, frees after a grace period. Cannot fail; waits for every token. */
+/* Gates, waits for every token, detaches, frees. Cannot fail. Unpublish the root before: (T7). */
 MAIN_LOOP CO_FN
 void blk_root_co_free(struct blk_root *root);
 
@@ -42,10 +45,10 @@ struct blk_node *blk_root_node(const struct blk_root *root);
 ANY_THREAD
 uint64_t blk_root_bytes(const struct blk_root *root);
 
-/* ---- tokens ---- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* True: a token is raised and the gate was open. False: park the request; nothing is held. Any thread
- * that runs a loop. */
+/* True: a token is raised and the gate was open. False: park the request; nothing is held. Any
+ * thread that runs a loop. */
 ANY_THREAD
 bool blk_root_raise(struct blk_root *root) TRY_ACQUIRES_SHARED(true, graph);
 /* One more, under a token of the same root that the caller holds: the gate is not asked. */
@@ -60,7 +63,7 @@ void blk_root_assert_token(const struct blk_root *root) ASSERTS_SHARED(graph);
 ANY_THREAD
 bool blk_root_is_gated(const struct blk_root *root);
 
-/* ---- I/O, under a token. 0 or -errno; -EIO when out of range (callers check and say so first). ---- */
+/* ---- I/O, under a token. 0 or -errno; -EIO: out of range (callers check and say so first) ---- */
 CO_FN GRAPH_RD
 int blk_root_co_preadv(struct blk_root *root, uint64_t offset, uint64_t bytes,
                        const struct iovec *iov, size_t count, unsigned flags);
@@ -72,7 +75,12 @@ int blk_root_co_flush(struct blk_root *root);
 CO_FN GRAPH_RD
 int blk_root_co_discard(struct blk_root *root, uint64_t offset, uint64_t bytes);
 CO_FN GRAPH_RD
-int blk_root_co_write_zeroes(struct blk_root *root, uint64_t offset, uint64_t bytes, unsigned flags);
+int blk_root_co_write_zeroes(struct blk_root *root, uint64_t offset, uint64_t bytes,
+                             unsigned flags);
 CO_FN GRAPH_RD
 int blk_root_co_status(struct blk_root *root, uint64_t offset, uint64_t bytes,
                        unsigned *ret_status, uint64_t *ret_bytes);
+
+/* At exit: no root, no node and no other loop is left. */
+MAIN_LOOP
+void blk_fini(void);
