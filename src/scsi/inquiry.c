@@ -60,9 +60,8 @@ static void reply_standard(const struct scsi_lu *lu, struct scsi_cmd *cmd, uint3
 
 /* ---- vital product data ---- */
 
-static size_t build_supported_pages(const struct scsi_lu *lu, uint8_t *page);
-
 /* 80h, unit serial number (SPC-4 7.8.15). */
+ANY_THREAD
 static size_t build_serial(const struct scsi_lu *lu, uint8_t *page)
 {
     size_t bytes = strlen(lu->config.serial);
@@ -103,6 +102,7 @@ static uint8_t *put_t10_designator(const struct scsi_lu_config *config, uint8_t 
 }
 
 /* 83h, device identification (SPC-4 7.8.6). */
+ANY_THREAD
 static size_t build_identification(const struct scsi_lu *lu, uint8_t *page)
 {
     const struct scsi_lu_config *config = &lu->config;
@@ -127,6 +127,7 @@ static size_t build_identification(const struct scsi_lu *lu, uint8_t *page)
 }
 
 /* B0h, block limits (SBC-3 6.5.3). WSNZ is 0: WRITE SAME of 0 blocks goes to the end. */
+ANY_THREAD
 static size_t build_block_limits(const struct scsi_lu *lu, uint8_t *page)
 {
     const struct scsi_lu_config *config = &lu->config;
@@ -145,6 +146,7 @@ static size_t build_block_limits(const struct scsi_lu *lu, uint8_t *page)
 }
 
 /* B1h, block device characteristics (SBC-3 6.5.2). */
+ANY_THREAD
 static size_t build_characteristics(const struct scsi_lu *lu, uint8_t *page)
 {
     be16_store(page + 4, lu->config.rotation_rate);
@@ -152,6 +154,7 @@ static size_t build_characteristics(const struct scsi_lu *lu, uint8_t *page)
 }
 
 /* B2h, logical block provisioning (SBC-3 6.5.4): LBPU, LBPWS, LBPWS10, LBPRZ; thin provisioned. */
+ANY_THREAD
 static size_t build_provisioning(const struct scsi_lu *lu, uint8_t *page)
 {
     if (lu->config.thin) {
@@ -162,18 +165,21 @@ static size_t build_provisioning(const struct scsi_lu *lu, uint8_t *page)
 }
 
 static const struct vpd_page pages[] = {
-    {0x00, build_supported_pages}, {0x80, build_serial},          {0x83, build_identification},
-    {0xb0, build_block_limits},    {0xb1, build_characteristics}, {0xb2, build_provisioning},
+    {0x80, build_serial},
+    {0x83, build_identification},
+    {0xb0, build_block_limits},
+    {0xb1, build_characteristics},
+    {0xb2, build_provisioning},
 };
 
-/* 00h, supported VPD pages (SPC-4 7.8.17), in ascending order. */
-static size_t build_supported_pages(const struct scsi_lu *lu, uint8_t *page)
+/* 00h, supported VPD pages (SPC-4 7.8.17): itself, then the table, which is in ascending order. */
+static size_t list_supported_pages(const struct scsi_lu *lu, uint8_t *page)
 {
     size_t bytes = PAGE_HEADER_BYTES;
     uint8_t scratch[PAGE_BYTES_MAX];
 
     page[bytes++] = 0x00;
-    for (size_t i = 1; i < countof(pages); i++) {
+    for (size_t i = 0; i < countof(pages); i++) {
         if (pages[i].build(lu, scratch) != 0) {
             page[bytes++] = pages[i].code;
         }
@@ -184,7 +190,7 @@ static size_t build_supported_pages(const struct scsi_lu *lu, uint8_t *page)
 static void reply_page(const struct scsi_lu *lu, struct scsi_cmd *cmd, uint32_t length)
 {
     uint8_t page[PAGE_BYTES_MAX] = {0};
-    size_t bytes = 0;
+    size_t bytes = cmd->cdb[2] == 0x00 ? list_supported_pages(lu, page) : 0;
 
     for (size_t i = 0; i < countof(pages) && bytes == 0; i++) {
         if (pages[i].code == cmd->cdb[2]) {

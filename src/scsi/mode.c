@@ -20,12 +20,14 @@ struct mode_page {
 };
 
 /* 01h, read-write error recovery (SBC-3 6.4.8): AWRE, what stores our blocks looks after them. */
+ANY_THREAD
 static void fill_error_recovery(const struct scsi_lu *lu, uint8_t *page)
 {
     page[2] = 0x80;
 }
 
 /* 08h, caching (SBC-3 6.4.5): WCE. */
+ANY_THREAD
 static void fill_caching(const struct scsi_lu *lu, uint8_t *page)
 {
     page[2] = lu->config.write_cache ? 0x04 : 0x00;
@@ -33,6 +35,7 @@ static void fill_caching(const struct scsi_lu *lu, uint8_t *page)
 
 /* 0Ah, control (SPC-4 7.5.8): TST 001b, a task set for each nexus; GLTSD, no log is ever saved;
  * queue algorithm modifier 1, commands are executed in any order. */
+ANY_THREAD
 static void fill_control(const struct scsi_lu *lu, uint8_t *page)
 {
     page[2] = 0x20 | 0x02;

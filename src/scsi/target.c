@@ -55,6 +55,7 @@ static struct version *version_new(uint32_t count)
     return mem_alloc(sizeof(struct version) + count * sizeof(struct entry));
 }
 
+ANY_THREAD
 static void version_free_rcu(struct rcu_node *node)
 {
     mem_free(container_of(node, struct version, rcu));
