@@ -163,6 +163,7 @@ static void program(void *opaque)
     loop_run(main_loop);
     check(loop_free(main_loop, NULL) == 0, "free the main loop");
     pool_stop();
+    co_pool_release();
     check_file();
 }
 

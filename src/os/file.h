@@ -68,9 +68,9 @@ char *os_path_absolute(const char *path);
 BLOCKING
 int os_mkstemp(char *path_template);
 
-/* An eventfd, close-on-exec. Not O_NONBLOCK, since io_uring refuses to keep a read pending on such a
- * one (-EAGAIN at once); neither call below waits for all that. A foreign eventfd that is to be
- * signalled is made non-blocking first: its peer may have filled it. */
+/* An eventfd, close-on-exec. Not O_NONBLOCK, so that a read may stay pending in a ring whatever the
+ * kernel's version thinks of non-blocking files there; neither call below waits for all that. A
+ * foreign eventfd that is to be signalled is made non-blocking first: its peer may have filled it. */
 ANY_THREAD
 int os_eventfd(void);
 ANY_THREAD

@@ -151,19 +151,20 @@ static void table_is_bounded(void **state)
     }
 }
 
-/* Other threads add and remove guards while this one breaks memory again and again. */
+/* Another thread adds and removes two guards while this one breaks memory again and again. Neither
+ * reaches the memory, but the address of the one with the size of the other would. */
 static uint32_t churn_broken;
 static volatile bool churn_stop;
 
 static void churn(void *opaque)
 {
-    static char bytes[8192];
-    unsigned n = 0;
+    char *low = (char *)os_page_bytes();
+    const struct os_guard small = {low, 1, &churn_broken};
+    const struct os_guard huge = {low + ((uintptr_t)1 << 62), (size_t)1 << 61, &churn_broken};
 
     while (!churn_stop) {
-        int slot = os_guard_add(&(struct os_guard){bytes + n++ % 64, 4096, &churn_broken});
-
-        os_guard_remove(slot);
+        os_guard_remove(os_guard_add(&small));
+        os_guard_remove(os_guard_add(&huge));
     }
 }
 
@@ -171,7 +172,7 @@ static void faults_while_the_table_changes(void **state)
 {
     struct os_thread *thread = os_thread_start("churn", churn, NULL);
 
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 5000; i++) {
         struct area area;
 
         area_init(&area, 1);

@@ -160,28 +160,26 @@ static void timeouts(void **state)
     assert_int_equal(os_ring_enter(ring, 1, 0), 0);          /* does not wait */
 }
 
-/* More completions than the completion ring holds: all arrive. */
+/* More completions than the completion ring holds, all at once: those that wait outside show, too. */
 static void overflow_loses_nothing(void **state)
 {
     struct os_ring *ring = *state;
     struct os_ring_event events[128];
-    unsigned count = 0, got;
+    unsigned count = 0, queued = 0;
     int fd = os_eventfd();
 
-    for (int i = 0; i < 100; i++) {
-        if (!os_ring_poll(ring, fd, POLLIN, 1)) {
-            assert_int_equal(os_ring_enter(ring, 0, 0), 0);
-            assert_true(os_ring_poll(ring, fd, POLLIN, 1));
+    os_eventfd_signal(fd);
+    while (queued < 100) {
+        if (os_ring_poll(ring, fd, POLLIN, 1)) {
+            queued++;
+        } else if (os_ring_enter(ring, 0, 0) == -EBUSY) {
+            count += os_ring_reap(ring, events, countof(events));
         }
     }
-    assert_int_equal(os_ring_enter(ring, 0, 0), 0);
-    os_eventfd_signal(fd);
     while (count < 100) {
-        assert_true(os_ring_has_events(ring));
-        assert_int_equal(os_ring_enter(ring, 0, 0), 0);
-        got = os_ring_reap(ring, events, countof(events));
-        assert_true(got > 0);
-        count += got;
+        assert_true(os_ring_has_events(ring) || os_ring_queued(ring) > 0);
+        os_ring_enter(ring, 0, 0);
+        count += os_ring_reap(ring, events, countof(events));
     }
     assert_int_equal(count, 100);
     os_close_now(fd);

@@ -72,6 +72,27 @@ static void other_files_are_left_alone(void **state)
     assert_int_equal(os_unlink(path), 0); /* still there */
 }
 
+/* Its backlog is full, so it does not even take the connection that asks whether it lives. */
+static void busy_listener_is_alive(void **state)
+{
+    int first, clients[2];
+
+    choose_path();
+    first = os_listen_unix(path, 0); /* a backlog of 0 holds one */
+    clients[0] = os_connect_unix(path);
+    assert_true(clients[0] >= 0);
+    assert_int_equal(os_listen_unix(path, 4), -EADDRINUSE);
+    clients[1] = os_accept(first);
+    assert_true(clients[1] >= 0);
+    os_close_now(clients[0]);
+    os_close_now(clients[1]);
+    clients[0] = os_connect_unix(path); /* still there */
+    assert_true(clients[0] >= 0);
+    os_close_now(clients[0]);
+    os_close_now(first);
+    os_unlink(path);
+}
+
 static void long_names(void **state)
 {
     char name[200];
@@ -128,6 +149,7 @@ int main(void)
         cmocka_unit_test(connection),
         cmocka_unit_test(stale_file_is_replaced_living_one_is_not),
         cmocka_unit_test(other_files_are_left_alone),
+        cmocka_unit_test(busy_listener_is_alive),
         cmocka_unit_test(long_names),
         cmocka_unit_test(too_many_descriptors_do_not_leak),
     };
