@@ -3,7 +3,7 @@
  *
  * (P1) A call belongs to a share. At most share->max of a share's calls are queued or running; the
  *      others wait in the share, in order, and each that ends lets the next in.
- * (P2) A thread is started whenever more calls are queued than threads are idle. With (P1) there
+ * (P2) A thread is started whenever more calls are queued than threads are free. With (P1) there
  *      are never more threads than all shares together allow, and a queued call never waits for a
  *      thread that another share's hung call holds.
  * (P3) An idle thread leaves after IDLE_NS, but the smallest number asked for (thread-pool-min)
@@ -41,7 +41,7 @@ struct pool {
     struct list queue;
     unsigned queued;   /* on queue */
     unsigned threads;  /* started and not yet leaving */
-    unsigned starting; /* … and not yet looking for a call */
+    unsigned arriving; /* … started, or done with a call, and about to look for one */
     unsigned idle;
     struct list shares;
     uint64_t room; /* sum of all shares */
@@ -68,6 +68,7 @@ static struct pool_share common_share = {.max = SHARE_COMMON_MAX,
 BLOCKING HOLDS_POOL
 static struct pool_call *next_call(void)
 {
+    pool.arriving--;
     while (pool.queued == 0) {
         bool in_time;
 
@@ -93,7 +94,7 @@ static void enqueue(struct pool_call *call)
 {
     list_add_tail(&pool.queue, &call->link);
     pool.queued++;
-    if (pool.queued > pool.idle + pool.starting) { /* (P2) */
+    if (pool.queued > pool.idle + pool.arriving) { /* (P2) */
         worker_start();
     } else {
         os_cond_signal(&pool_work);
@@ -137,6 +138,7 @@ static void run_call(struct pool_call *call)
         mem_free(call);
     }
     mutex_lock(&pool_mutex);
+    pool.arriving++;
     share_leave(share);
     mutex_unlock(&pool_mutex);
     if (wait != NULL) {
@@ -152,7 +154,6 @@ static void worker_main(void *opaque)
     struct pool_call *call;
 
     mutex_lock(&pool_mutex);
-    pool.starting--;
     while ((call = next_call()) != NULL) {
         mutex_unlock(&pool_mutex);
         run_call(call);
@@ -176,8 +177,8 @@ static void worker_start(void)
     struct worker *worker = mem_new(struct worker);
 
     pool.threads++;
-    pool.starting++;
-    assert(pool.threads <= pool.room + pool.idle); /* (P2) */
+    pool.arriving++;
+    assert(pool.threads <= pool.room); /* (P2) */
     worker->thread = os_thread_start("pool", worker_main, worker); /* it waits for the mutex first */
 }
 
