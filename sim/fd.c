@@ -129,6 +129,16 @@ bool sim_wait_fd(int fd, unsigned poll_events, uint64_t timeout_ns)
     return wanted.desc != NULL && sim_wait(is_ready, &wanted, timeout_ns, "wait-fd");
 }
 
+int os_fd_wait(int fd, unsigned events, uint64_t timeout_ns)
+{
+    struct sim_desc *desc = sim_fd_get(fd);
+
+    if (desc == NULL) {
+        return POLLNVAL;
+    }
+    return sim_wait_fd(fd, events, timeout_ns) ? (int)sim_desc_poll(desc, events) : 0;
+}
+
 ssize_t os_read(int fd, void *to, size_t bytes)
 {
     struct sim_desc *desc = sim_fd_get(fd);

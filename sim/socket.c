@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { INBOX_BYTES_MAX = 200 << 10, PATH_BYTES_MAX = 107, SCM_FDS_MAX = 253 };
+enum { INBOX_BYTES_MAX = 200 << 10, PATH_BYTES_MAX = 107, SCM_FDS_MAX = 253, PEER_PID = 4243 };
 
 struct message {
     struct list link;
@@ -486,6 +486,11 @@ int os_socket_shutdown(int fd)
         end->peer->shut = true;
     }
     return 0;
+}
+
+pid_t os_socket_peer_pid(int fd)
+{
+    return end_of(fd) != NULL ? PEER_PID : 0;
 }
 
 bool os_fd_is_socket(int fd)
