@@ -1,17 +1,19 @@
 /*
  * device.c -- the devices there are, from device_add to DEVICE_DELETED.
  *
- * (S1) NEW: id and address are taken, the drive is being attached (this yields). Nobody finds it but by
- *      id, and unplugging it is refused. A failure takes it off the list.
- * (S2) PLUGGED: published and then announced, in one stretch: the guest never hears of a device that
- *      it could not find (RACES R5).
- * (S3) UNPUBLISHED: device_del has returned. A round over the homes answers what is parked; it is also
- *      the grace period of all that looks a LUN up without a token (RACES R4).
- * (S4) DRAINING: its gate is closed and the last tokens are waited for. No new ones: nobody finds it.
+ * (S1) NEW: id and address are taken, the drive is being attached (this yields). Nobody finds it
+ *      but by id, and unplugging it is refused. A failure takes it off the list.
+ * (S2) PLUGGED: published and then announced, in one stretch: the guest never hears of a device
+ *      that it could not find (RACES R5).
+ * (S3) UNPUBLISHED: device_del has returned. A round over the homes answers what is parked; it is
+ *      also the grace period of all that looks a LUN up without a token (RACES R4).
+ * (S4) DRAINING: its gate is closed and the last tokens are waited for. No new ones: nobody finds
+ *      it.
  * (S5) DETACHING: RCU readers have left; port, logical unit and drive are let go.
- *      Then it leaves the list, the guest is told, and DEVICE_DELETED says that id, address and node
- *      are free: which by then they are.
- * Each state is left by one coroutine alone: that of device_add up to (S2), the unplug's afterwards.
+ *      Then it leaves the list, the guest is told, and DEVICE_DELETED says that id, address and
+ *      node are free: which by then they are.
+ * Each state is left by one coroutine alone: that of device_add up to (S2), the unplug's
+ * afterwards.
  */
 #include <errno.h>
 #include <string.h>

@@ -7,8 +7,8 @@
 #include "base/opt.h"
 #include "co/co.h"
 
-/* device_add {"driver": "scsi-hd", "id": …, "bus": "hba0.0", "drive": NODE, …}. The order is create,
- * realize, publish, then tell the guest. */
+/* device_add {"driver": "scsi-hd", "id": …, "bus": "hba0.0", "drive": NODE, …}. The order is
+ * create, realize, publish, then tell the guest. */
 MAIN_LOOP CO_FN
 int device_co_add(json_t *options, unsigned flags, struct err **reterr);
 /* Returns when the LUN is unpublished; DEVICE_DELETED follows when id, address and node are free.
@@ -19,7 +19,8 @@ int device_co_delete(const char *id, struct err **reterr);
 MAIN_LOOP CO_FN
 void device_co_wait_deleted(const char *id);
 struct hba;
-/* Unplug every device of @hba, an event each, also those that are being plugged; wait until all are gone. */
+/* Unplug every device of @hba, an event each, also those that are being plugged; wait until all are
+ * gone. */
 MAIN_LOOP CO_FN
 void device_co_delete_all_of(struct hba *hba);
 MAIN_LOOP

@@ -1,5 +1,6 @@
 /*
- * device_int.h -- what device.c knows of every plugged device, and what a driver of devices provides.
+ * device_int.h -- what device.c knows of every plugged device, and what a driver of devices
+ * provides.
  */
 #pragma once
 #include "base/opt.h"
@@ -37,7 +38,8 @@ struct device {
     struct device_options *options; /* of the driver's table */
 };
 
-/* In this order, each once: co_realize, publish, announce; unpublish, co_purge, co_drain, co_detach. */
+/* In this order, each once: co_realize, publish, announce; unpublish, co_purge, co_drain,
+ * co_detach. */
 struct device_driver {
     const char *name;
     const struct opt_table *properties;

@@ -371,8 +371,8 @@ int hba_lun_publish(struct hba_lun *lun)
     return rc;
 }
 
-/* The target's list of LUNs has changed: its other LUNs say so (SPC-5 6.33). Other targets' lists are
- * their own. */
+/* The target's list of LUNs has changed: its other LUNs say so (SPC-5 6.33). Other targets' lists
+ * are their own. */
 MAIN_LOOP
 static void target_changed(struct hba *hba, uint8_t target, const struct hba_lun *but)
 {

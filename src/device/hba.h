@@ -1,12 +1,12 @@
 /*
  * hba.h -- the virtio-scsi host adapter: queues with homes, requests, LUNs plugged at run time.
  *
- * (H1) A request belongs to its virtqueue, a virtqueue to its home loop; each queue has one list of its
- *      requests and nobody else touches it. The home changes only in a BH on the old home.
+ * (H1) A request belongs to its virtqueue, a virtqueue to its home loop; each queue has one list of
+ *      its requests and nobody else touches it. The home changes only in a BH on the old home.
  * (H2) Lookup, raise, gate check and park-or-dispatch are one stretch without a yield at home.
  * (H3) A request for all LUNs of a kind (purge, abort) is one BH per queue, on its home.
- * (H4) What a gated LUN would get is parked per queue in order, later ones behind it; beyond a quarter of
- *      the ring: TASK SET FULL. Parked requests hold no token.
+ * (H4) What a gated LUN would get is parked per queue in order, later ones behind it; beyond a
+ *      quarter of the ring: TASK SET FULL. Parked requests hold no token.
  */
 #pragma once
 #include "base/event.h"

@@ -1,13 +1,13 @@
 /*
  * hba_event.c -- the event queue: what the adapter tells the guest unasked (virtio 1.3, 5.6.6.3).
  *
- * Buffers stay on the ring until there is an event to put into one: so the ring is not "work", and an
- * idle loop does not spin over it.
+ * Buffers stay on the ring until there is an event to put into one: so the ring is not "work", and
+ * an idle loop does not spin over it.
  *
- * (E1) Events are delivered in order. One that finds no buffer waits, and the next one delivered says
- *      EVENTS_MISSED; the list is bounded, and what does not fit is missed indeed.
- * (E2) While no ring runs but one has run since the last reset (the guest is stopped), events wait too.
- *      Before that, nobody has looked at the adapter yet, and nobody misses anything.
+ * (E1) Events are delivered in order. One that finds no buffer waits, and the next one delivered
+ *      says EVENTS_MISSED; the list is bounded, and what does not fit is missed indeed.
+ * (E2) While no ring runs but one has run since the last reset (the guest is stopped), events wait
+ *      too. Before that, nobody has looked at the adapter yet, and nobody misses anything.
  */
 #include "base/bytes.h"
 #include "base/log.h"

@@ -1,18 +1,19 @@
 /*
  * hba_int.h -- inside the virtio-scsi host adapter: queues, their rings, requests, LUNs.
  *
- * A *queue* is one of the adapter's virtqueues for as long as the adapter lives: it has a home. A *ring*
- * is one run of it, from the front end's start to its stop, with the requests taken from it: when a
- * front end dies its rings are abandoned, keep the guest's memory until their last request has come
- * back, and the next front end gets rings of its own at once.
+ * A *queue* is one of the adapter's virtqueues for as long as the adapter lives: it has a home. A
+ * *ring* is one run of it, from the front end's start to its stop, with the requests taken from it:
+ * when a front end dies its rings are abandoned, keep the guest's memory until their last request
+ * has come back, and the next front end gets rings of its own at once.
  *
  * (Q1) All rings of a queue have the queue's home, and only the home touches ring, slots and lists.
- * (Q2) queue->home is written on the old home only (hba_queue_co_move); anybody may read it, and whoever
- *      acts on the reading hops until he is at home (hba_queue_co_enter, hba_queue_post).
+ * (Q2) queue->home is written on the old home only (hba_queue_co_move); anybody may read it, and
+ *      whoever acts on the reading hops until he is at home (hba_queue_co_enter, hba_queue_post).
  * (Q3) A ring is RUNNING, then STOPPING (popped requests are still answered) or ABANDONED (they are
  *      not: the front end is gone); when its last slot is back it leaves the queue.
- * (Q4) A ring's memory is allocated and freed on the main loop, which may therefore look at the views
- *      of its slots (hba_describe_requests) at any time; views are atomic words, exact when quiet.
+ * (Q4) A ring's memory is allocated and freed on the main loop, which may therefore look at the
+ *      views of its slots (hba_describe_requests) at any time; views are atomic words, exact when
+ *      quiet.
  */
 #pragma once
 #include "block/root.h"
@@ -33,7 +34,8 @@ enum {
 struct hba_ring;
 struct hba_group;
 
-/* A LUN as the adapter sees it; embedded by the device. Constant while published, but for the links. */
+/* A LUN as the adapter sees it; embedded by the device. Constant while published, but for the
+ * links. */
 struct hba_lun {
     struct scsi_slot slot;
     struct hba *hba;
@@ -158,8 +160,8 @@ struct hba_request {
 
 /* ---- hba_queue.c ---- */
 
-/* Is the LUN part of @lun_bytes understood? False: no target of ours is meant. A form of LUN that no
- * target has gives HBA_LUN_NONE. virtio 1.3, 5.6.6.1; SAM-5 4.7. */
+/* Is the LUN part of @lun_bytes understood? False: no target of ours is meant. A form of LUN that
+ * no target has gives HBA_LUN_NONE. virtio 1.3, 5.6.6.1; SAM-5 4.7. */
 ANY_THREAD
 bool hba_address_parse(const uint8_t *lun_bytes, uint8_t *ret_target, uint16_t *ret_lun);
 ANY_THREAD
@@ -172,8 +174,8 @@ struct loop *hba_queue_co_enter(struct hba_queue *queue);
 typedef void hba_queue_fn(struct hba_queue *queue, void *opaque); /* label its definition HOME_LOOP */
 ANY_THREAD
 void hba_queue_post(struct hba_queue *queue, hba_queue_fn *fn, void *opaque);
-/* The same on every queue of @hba, and wait until all have run: (H3). Every home has then left what it
- * was doing when this began, so it is a grace period for whatever does not yield. */
+/* The same on every queue of @hba, and wait until all have run: (H3). Every home has then left what
+ * it was doing when this began, so it is a grace period for whatever does not yield. */
 MAIN_LOOP CO_FN
 void hba_co_round(struct hba *hba, hba_queue_fn *fn, void *opaque);
 /* Move a queue, ring, requests and all, to another loop. Not twice at a time for one queue. */
@@ -186,8 +188,8 @@ struct hba_slot *hba_ring_pop(struct hba_ring *ring);
 /* Budget used up and more to do: go to the end of the line. */
 HOME_LOOP
 void hba_ring_again(struct hba_ring *ring);
-/* Answer: @written bytes of the writable part are filled. @slot is free afterwards, and the ring may be
- * gone if it is stopping. */
+/* Answer: @written bytes of the writable part are filled. @slot is free afterwards, and the ring
+ * may be gone if it is stopping. */
 HOME_LOOP
 void hba_slot_complete(struct hba_slot *slot, uint32_t written);
 /* Let the guest see now what was completed. */

@@ -3,13 +3,13 @@
  *
  * (P1) A parked request is busy on its ring and on ring->parked, in order of arrival, and holds no
  *      token. While one of a LUN is there, every later one of that LUN on that ring goes behind it.
- * (P2) A ring parks at most a quarter of its places, whatever the LUN; what comes beyond is answered
- *      TASK SET FULL, so that the LUNs that are not drained find places.
- * (P3) A section's end raises one token per queue and then opens the gate; only after that (in a BH of
- *      the main loop) are the homes told. So a request either sees the gate open or is on the list
- *      before its home is told: none is left behind. What restarts does so under the token.
- * (P4) A LUN that goes is unpublished first; the round that follows finds all that will ever be parked
- *      on it.
+ * (P2) A ring parks at most a quarter of its places, whatever the LUN; what comes beyond is
+ *      answered TASK SET FULL, so that the LUNs that are not drained find places.
+ * (P3) A section's end raises one token per queue and then opens the gate; only after that (in a BH
+ *      of the main loop) are the homes told. So a request either sees the gate open or is on the
+ *      list before its home is told: none is left behind. What restarts does so under the token.
+ * (P4) A LUN that goes is unpublished first; the round that follows finds all that will ever be
+ *      parked on it.
  */
 #include "base/mem.h"
 #include "device/hba_int.h"

@@ -1,8 +1,10 @@
 /*
  * hba_queue.c -- queues and their homes: getting there, a round over all of them, moving one.
  *
- * (Q2) in full: a post, or a coroutine, is sent to the home it read; when it gets there and the queue
- * has moved on it follows. Posts sent to one home run in the order of posting, and follow in that order.
+ * (Q2) in full: a post, or a coroutine, is sent to the home it read; when it gets there and the
+ *      queue
+ * has moved on it follows. Posts sent to one home run in the order of posting, and follow in that
+ * order.
  */
 #include <string.h>
 #include "base/mem.h"

@@ -1,11 +1,12 @@
 /*
  * hba_request.c -- the life of one SCSI command on a request queue (virtio 1.3, 5.6.6.1).
  *
- * (R1) From the lookup of the LUN to the raised token (or the parking, or the answer) nothing yields
- *      and the queue's home is not left: (H2). The token is what keeps the device; a command without
- *      one (INQUIRY and the like) does not yield, so a round over the homes waits for it too.
- * (R2) The token is dropped after the answer has been pushed: who has drained a LUN and looked at its
- *      tokens knows that no request of it is out.
+ * (R1) From the lookup of the LUN to the raised token (or the parking, or the answer) nothing
+ *      yields and the queue's home is not left: (H2). The token is what keeps the device; a command
+ *      without one (INQUIRY and the like) does not yield, so a round over the homes waits for it
+ *      too.
+ * (R2) The token is dropped after the answer has been pushed: who has drained a LUN and looked at
+ *      its tokens knows that no request of it is out.
  * (R3) Every command gets exactly one answer, unless its front end is gone.
  */
 #include <inttypes.h>
@@ -108,7 +109,6 @@ static void request_co(void *opaque)
     struct blk_root *root = request->lun->root;
 
     blk_root_assert_token(root);
-    co_set_local(root);
     scsi_co_execute(request->lun->slot.port, &request->cmd);
     loop_assert_home(hba_queue_co_enter(queue));
     hba_request_complete(request, request->cancel_response);
@@ -224,8 +224,8 @@ static void request_dispatch(struct hba_request *request)
 
 /* ---- parsing ------------------------------------------------------------------------------ */
 
-/* Take the first @bytes off *@iov. The piece that is cut in two, if any, is returned; *@ret_saved is
- * what it was. */
+/* Take the first @bytes off *@iov. The piece that is cut in two, if any, is returned; *@ret_saved
+ * is what it was. */
 ANY_THREAD
 static struct iovec *iov_behead(struct iovec **iov, size_t *count, size_t bytes,
                                 struct iovec *ret_saved)

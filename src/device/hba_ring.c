@@ -1,14 +1,15 @@
 /*
  * hba_ring.c -- one run of a queue: start, turns, answers, stop.
  *
- * A turn takes at most LOOP_BUDGET chains, then the ring goes to the end of the line. What is answered
- * within one dispatch of the loop becomes visible with one update of the used index and at most one
- * interrupt (the deferred flush).
+ * A turn takes at most LOOP_BUDGET chains, then the ring goes to the end of the line. What is
+ * answered within one dispatch of the loop becomes visible with one update of the used index and at
+ * most one interrupt (the deferred flush).
  *
  * (G1) A slot is on `free` or on `busy`, or above `slots_used` and has never been taken.
- * (G2) Nothing is popped unless the ring is RUNNING, enabled and not broken, and only then is its kick
- *      descriptor watched, polled or asked for kicks.
- * (G3) STOPPING or ABANDONED and no slot busy: the ring leaves its queue, once, through ring_idle().
+ * (G2) Nothing is popped unless the ring is RUNNING, enabled and not broken, and only then is its
+ *      kick descriptor watched, polled or asked for kicks.
+ * (G3) STOPPING or ABANDONED and no slot busy: the ring leaves its queue, once, through
+ *      ring_idle().
  */
 #include <errno.h>
 #include "base/bytes.h"

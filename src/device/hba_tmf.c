@@ -1,16 +1,16 @@
 /*
  * hba_tmf.c -- the control queue: task management, asynchronous notification (virtio 1.3, 5.6.6.2).
  *
- * Each task management function is a coroutine of its own on the main loop, which knows the LUNs; one
- * that waits for a stuck request blocks no other.
+ * Each task management function is a coroutine of its own on the main loop, which knows the LUNs;
+ * one that waits for a stuck request blocks no other.
  *
  * (M1) Affected requests are found by one post per request queue, on its home (H3). Parked ones are
  *      answered there; of those that run the answer is changed, and the function watches them.
- * (M2) A watcher is told after the request's answer is visible to the guest (fire_watchers), and the
- *      function answers when all posts have run and all watchers were told: so it never completes
- *      before a request that it affects.
- * (M3) A request is recognised by the serial number of its LUN, never by an address that another LUN
- *      may have got since.
+ * (M2) A watcher is told after the request's answer is visible to the guest (fire_watchers), and
+ *      the function answers when all posts have run and all watchers were told: so it never
+ *      completes before a request that it affects.
+ * (M3) A request is recognised by the serial number of its LUN, never by an address that another
+ *      LUN may have got since.
  */
 #include "base/bytes.h"
 #include "base/log.h"
@@ -153,7 +153,8 @@ static unsigned lun_co_match(const struct hba_control *control, struct hba_lun *
     return at_load(&group.found);
 }
 
-/* Requests of the logical unit through whatever port (SAM-5 7.3, 7.7), and what its ports are told. */
+/* Requests of the logical unit through whatever port (SAM-5 7.3, 7.7), and what its ports are
+ * told. */
 MAIN_LOOP CO_FN
 static void unit_co_clear(struct hba_lun *lun, uint8_t response, enum scsi_ua ua, bool tell_own)
 {

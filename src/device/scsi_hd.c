@@ -1,13 +1,13 @@
 /*
  * scsi_hd.c -- `scsi-hd`: a disk on an adapter's bus. Its properties, its drive, its logical unit.
  *
- * A logical unit is identified by its drive node: devices with the same drive are ports of one (their
- * `share-rw` lets the block layer admit the second writer). What belongs to the unit (geometry,
- * identity) must then be said alike by all of them.
+ * A logical unit is identified by its drive node: devices with the same drive are ports of one
+ * (their `share-rw` lets the block layer admit the second writer). What belongs to the unit
+ * (geometry, identity) must then be said alike by all of them.
  *
  * (U1) A unit lives as long as one of its ports; each port's root keeps the node.
- * (U2) The medium's calls work under the root in co_local(): that of the port which the command came
- *      through, whose token it holds.
+ * (U2) The medium's calls work under the root in co_local(): that of the port which the command
+ *      came through, whose token it holds.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -376,7 +376,8 @@ static int address_parse(const struct device *device, int *ret_target, int *ret_
     return 0;
 }
 
-/* Devices that come and go have their address too, so the registry is asked and not the LUN table. */
+/* Devices that come and go have their address too, so the registry is asked and not the LUN
+ * table. */
 MAIN_LOOP
 static int address_choose(struct device *device, struct err **reterr)
 {

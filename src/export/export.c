@@ -2,8 +2,8 @@
  * export.c -- the exports there are: added, described, deleted.
  *
  * (X1) An id is taken from the call of export_co_add() until BLOCK_EXPORT_DELETED is emitted.
- * (X2) Deleting shuts the door at once and then closes in a coroutine of its own, which alone takes the
- *      export off the list; a second deletion is refused.
+ * (X2) Deleting shuts the door at once and then closes in a coroutine of its own, which alone takes
+ *      the export off the list; a second deletion is refused.
  */
 #include <errno.h>
 #include "base/log.h"

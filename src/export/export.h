@@ -40,9 +40,9 @@ MAIN_LOOP
 void export_type_each(void (*each)(const struct export_type *type, void *opaque), void *opaque);
 extern const struct export_type vhost_user_scsi_export_type;
 
-/* block-export-add / block-export-del / query-block-exports. @hard: disconnect and unplug what is there;
- * otherwise -EBUSY names it. BLOCK_EXPORT_DELETED follows when all of it is gone; co_delete returns
- * when the export no longer takes connections and its buses cannot be found. */
+/* block-export-add / block-export-del / query-block-exports. @hard: disconnect and unplug what is
+ * there; otherwise -EBUSY names it. BLOCK_EXPORT_DELETED follows when all of it is gone; co_delete
+ * returns when the export no longer takes connections and its buses cannot be found. */
 MAIN_LOOP CO_FN
 int export_co_add(json_t *options, unsigned flags, struct err **reterr);
 MAIN_LOOP CO_FN
@@ -52,8 +52,9 @@ json_t *export_describe_all(void);
 /* For query-waits: one object per export that is shutting down. */
 MAIN_LOOP
 void export_describe_waits(json_t *to_array);
-/* For shutdown: delete all hard, in parallel, and wait until gone or @deadline_ns (LOOP_CLOCK_MONOTONIC;
- * 0: none); what did not end is logged, a line per request, and gives -ETIMEDOUT. */
+/* For shutdown: delete all hard, in parallel, and wait until gone or @deadline_ns
+ * (LOOP_CLOCK_MONOTONIC; 0: none); what did not end is logged, a line per request, and gives
+ * -ETIMEDOUT. */
 MAIN_LOOP CO_FN
 int export_co_delete_all(uint64_t deadline_ns);
 extern const struct event_def export_deleted_event; /* BLOCK_EXPORT_DELETED */

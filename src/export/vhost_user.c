@@ -1,8 +1,9 @@
 /*
  * vhost_user.c -- the export type vhost-user-scsi: an HBA behind a vhost-user socket.
  *
- * Request queue i runs on I/O thread i modulo their number; control and event queue on the first; without
- * any all run in the main loop. iothread-vq-mapping says instead for each request queue where it runs.
+ * Request queue i runs on I/O thread i modulo their number; control and event queue on the first;
+ * without any all run in the main loop. iothread-vq-mapping says instead for each request queue
+ * where it runs.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -464,8 +464,8 @@ static void ring_co_enable(struct vu_session *session, unsigned index, bool enab
     }
 }
 
-/* Front ends enable all rings at once, also those that the guest does not use: so one that is not set
- * up is no mistake, but worth a word. */
+/* Front ends enable all rings at once, also those that the guest does not use: so one that is not
+ * set up is no mistake, but worth a word. */
 MAIN_LOOP CO_FN
 static int set_vring_enable(struct vu_session *session, struct vu_msg *msg, struct vu_msg *reply,
                             struct err **reterr)

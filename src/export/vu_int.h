@@ -1,6 +1,6 @@
 /*
- * vu_int.h -- the back end of vhost-user: a server that listens for one device, and the session of the
- * front end that is connected. Which device it is does not matter here (virtio/device.h).
+ * vu_int.h -- the back end of vhost-user: a server that listens for one device, and the session of
+ * the front end that is connected. Which device it is does not matter here (virtio/device.h).
  */
 #pragma once
 #include "base/log.h"

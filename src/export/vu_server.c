@@ -1,10 +1,10 @@
 /*
  * vu_server.c -- listen for front ends of one device, one at a time.
  *
- * (V1) While a front end is connected the listening socket is not looked at: a second one waits in the
- *      backlog and is served as soon as the first has gone.
- * (V2) A session that has ended is over when its rings have been let go; it does not wait for requests
- *      (virtio/device.h, co_queue_abandon), so the next front end is served at once.
+ * (V1) While a front end is connected the listening socket is not looked at: a second one waits in
+ *      the backlog and is served as soon as the first has gone.
+ * (V2) A session that has ended is over when its rings have been let go; it does not wait for
+ *      requests (virtio/device.h, co_queue_abandon), so the next front end is served at once.
  */
 #include <errno.h>
 #include "base/log.h"

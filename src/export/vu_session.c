@@ -1,16 +1,17 @@
 /*
  * vu_session.c -- one front end: its socket, its messages in order, its end.
  *
- * The socket is read by a watch into an inbox; a coroutine takes the letters out and carries them out
- * one by one. So the end of the connection is noticed while a message is being carried out, even one
- * that waits for requests.
+ * The socket is read by a watch into an inbox; a coroutine takes the letters out and carries them
+ * out one by one. So the end of the connection is noticed while a message is being carried out,
+ * even one that waits for requests.
  *
  * (N1) Messages are carried out in order of arrival, and answered before the next is begun.
  * (N2) `gone` is set once, by the watch or by whoever hangs up. From then on nothing is received or
  *      sent; the coroutine finishes what it does, lets the rings go and frees the session.
- * (N3) What cannot be carried out is said in one line that names the message. The connection is kept
- *      if the front end can be told (REPLY_ACK), or if an optional message was merely not offered; else
- *      it is closed, because a front end that believed it to have been done would wait for ever.
+ * (N3) What cannot be carried out is said in one line that names the message. The connection is
+ *      kept if the front end can be told (REPLY_ACK), or if an optional message was merely not
+ *      offered; else it is closed, because a front end that believed it to have been done would
+ *      wait for ever.
  */
 #include <errno.h>
 #include <string.h>
