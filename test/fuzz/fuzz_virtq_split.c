@@ -92,7 +92,8 @@ static void put_desc(struct fuzz_input *input, uint64_t table, unsigned i)
     } else {
         desc.addr = (code & 0x40) != 0 ? INDIRECT : fuzz_u16(input);
         desc.len = (code & 0x20) != 0 ? 16u * (fuzz_u8(input) % 64) : fuzz_u16(input);
-        desc.next = fuzz_u8(input) % (DESCS + 2);
+        desc.next = fuzz_u8(input); /* near, or far beyond any table */
+        desc.next = desc.next < 240 ? desc.next % (DESCS + 2) : (uint16_t)(0xff00 | desc.next);
     }
     guest_write(table + i * sizeof(desc), &desc, sizeof(desc));
 }
