@@ -1,6 +1,6 @@
 /*
- * bench.c -- `caisson bench TYPE SOCKET [OPTIONS]`: options in, a report out. docs/bench-tool.md is its
- * manual.
+ * bench.c -- `caisson bench TYPE SOCKET [OPTIONS]`: options in, a report out. docs/bench-tool.md is
+ * its manual.
  */
 #include "cli/bench.h"
 #include "base/checked.h"
@@ -29,7 +29,8 @@ static const struct opt bench_opts[] = {
     {.name = "depth", .type = OPT_U32, OPT_AT(struct bench_options, depth), .dflt = "32",
      .min = 1, .max = BENCH_DEPTH_MAX, .since = "0.1", .help = "requests under way in each queue"},
     {.name = "threads", .type = OPT_U32, OPT_AT(struct bench_options, threads), .dflt = "0",
-     .max = BENCH_QUEUES_MAX, .since = "0.1", .help = "threads that drive the queues (0: one each)"},
+     .max = BENCH_QUEUES_MAX, .since = "0.1",
+     .help = "threads that drive the queues (0: one each)"},
     {.name = "poll", .type = OPT_BOOL, OPT_AT(struct bench_options, poll), .since = "0.1",
      .help = "look for completions all the time instead of sleeping"},
     {.name = "seconds", .type = OPT_STR, OPT_AT(struct bench_options, seconds),
@@ -49,8 +50,8 @@ static const struct opt bench_opts[] = {
      .since = "0.1", .help = "where the range begins"},
     {.name = "verify", .type = OPT_BOOL, OPT_AT(struct bench_options, verify), .since = "0.1",
      .help = "write known content first, check every block read (overwrites the range)"},
-    {.name = "seed", .type = OPT_U64, OPT_AT(struct bench_options, seed), .dflt = "1", .since = "0.1",
-     .help = "of the random choices and of what is written"},
+    {.name = "seed", .type = OPT_U64, OPT_AT(struct bench_options, seed), .dflt = "1",
+     .since = "0.1", .help = "of the random choices and of what is written"},
     {.name = "timeout", .type = OPT_STR, OPT_AT(struct bench_options, timeout), .dflt = "30",
      .since = "0.1", .help = "seconds to wait for an answer"},
     {.name = "cpu-of", .type = OPT_U32, OPT_AT(struct bench_options, cpu_of), .max = INT32_MAX,
@@ -60,7 +61,8 @@ static const struct opt bench_opts[] = {
     {.name = "indirect", .type = OPT_BOOL, OPT_AT(struct bench_options, indirect), .dflt = "on",
      .since = "0.1", .help = "use indirect descriptors if they are offered"},
     {.name = "queue-size", .type = OPT_U32, OPT_AT(struct bench_options, queue_size), .dflt = "0",
-     .max = 32768, .since = "0.1", .help = "descriptors of a ring (0: 128, or what the depth needs)"},
+     .max = 32768, .since = "0.1",
+     .help = "descriptors of a ring (0: 128, or what the depth needs)"},
     {.name = "json", .type = OPT_BOOL, OPT_AT(struct bench_options, json), .since = "0.1",
      .help = "report as a JSON object"},
 };
@@ -112,7 +114,8 @@ static bool note_if_bool(const struct opt *opt, void *opaque)
 static int add_option(json_t *object, int left, char **argv, struct err **reterr)
 {
     const char *name = argv[0] + 2, *equals = strchr(name, '=');
-    struct is_bool_query query = {name, equals != NULL ? (size_t)(equals - name) : strlen(name), false};
+    size_t name_bytes = equals != NULL ? (size_t)(equals - name) : strlen(name);
+    struct is_bool_query query = {name, name_bytes, false};
     const char *value = "on";
     int used = 1;
 
@@ -148,8 +151,8 @@ static int parse_seconds(const char *name, const char *text, uint64_t *ret_ns, s
         }
     }
     if (*at != '\0' || at == text || whole > seconds_max) {
-        return err_set(reterr, EINVAL, "--%s: '%s' is not a number of seconds (like 2 or 0.5)", name,
-                       text);
+        return err_set(reterr, EINVAL, "--%s: '%s' is not a number of seconds (like 2 or 0.5)",
+                       name, text);
     }
     *ret_ns = whole * 1000000000 + part;
     return 0;
@@ -204,8 +207,8 @@ static int check_options(const struct bench *bench, struct bench_options *option
     }
     if (options->block_bytes == 0 || options->block_bytes % 512 != 0 ||
         options->block_bytes > 64 << 20) {
-        return err_set(reterr, EINVAL, "--block-size: %" PRIu64 " is not a multiple of 512 up to 64M",
-                       options->block_bytes);
+        return err_set(reterr, EINVAL, "--block-size: %" PRIu64 " is not a multiple of 512 up to "
+                       "64M", options->block_bytes);
     }
     if (options->lun != NULL && bench->target != &bench_scsi) {
         return err_set(reterr, EINVAL, "--lun: %s has no LUNs", bench->target->name);
@@ -279,8 +282,8 @@ static int check_device(struct bench *bench, struct err **reterr)
     uint64_t left;
 
     if (options->block_bytes % bench->unit_bytes != 0) {
-        return err_set(reterr, EINVAL, "--block-size %" PRIu64 ": the device has blocks of %" PRIu32,
-                       options->block_bytes, bench->unit_bytes);
+        return err_set(reterr, EINVAL, "--block-size %" PRIu64 ": the device has blocks of %"
+                       PRIu32, options->block_bytes, bench->unit_bytes);
     }
     if (writes && bench->is_read_only) {
         return err_set(reterr, EROFS, "the device is read-only: no writes, no --verify");
@@ -296,8 +299,8 @@ static int check_device(struct bench *bench, struct err **reterr)
                          : options->verify  ? min_of(left, (uint64_t)VERIFY_BYTES)
                                             : left;
     if (bench->range_bytes / options->block_bytes < options->queues) {
-        return err_set(reterr, EINVAL, "the range of %" PRIu64 " bytes has not one block of %" PRIu64
-                       " for each queue", bench->range_bytes, options->block_bytes);
+        return err_set(reterr, EINVAL, "the range of %" PRIu64 " bytes has not one block of %"
+                       PRIu64 " for each queue", bench->range_bytes, options->block_bytes);
     }
     return 0;
 }
@@ -328,7 +331,8 @@ static int run(struct bench *bench, struct err **reterr)
 static bool wants_help(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        if (str_equal(argv[i], "--help") || str_equal(argv[i], "-h") || str_equal(argv[i], "help")) {
+        if (str_equal(argv[i], "--help") || str_equal(argv[i], "-h") ||
+            str_equal(argv[i], "help")) {
             return true;
         }
     }
@@ -346,7 +350,8 @@ int cli_bench_main(int argc, char **argv)
         return BENCH_OK;
     }
     if (parse_arguments(&bench, argc, argv, &error) < 0) {
-        fprintf(stderr, "caisson bench: %s\n(caisson bench --help lists the options)\n", error->text);
+        fprintf(stderr, "caisson bench: %s\n(caisson bench --help lists the options)\n",
+                error->text);
         opt_free_values(&bench_options_table, &bench.options);
         return BENCH_USAGE;
     }

@@ -10,7 +10,8 @@
  *   bench_stats.c    histograms
  *   bench_report.c   for people and as JSON
  *
- * A queue belongs to one worker thread at a time; the main thread touches it only while no worker runs.
+ * A queue belongs to one worker thread at a time; the main thread touches it only while no worker
+ * runs.
  */
 #pragma once
 #include "base/err.h"
@@ -183,8 +184,8 @@ void bench_session_close(struct bench *bench);
 BLOCKING
 int bench_session_do(struct bench *bench, uint32_t *ret_written, struct err **reterr);
 
-/* Put up to three buffers into the chain: @out bytes of header, data (before or after the answer), the
- * answer. Data of 0 bytes is left out. */
+/* Put up to three buffers into the chain: @out bytes of header, data (before or after the answer),
+ * the answer. Data of 0 bytes is left out. */
 enum bench_data { BENCH_DATA_OUT, BENCH_DATA_IN_BEFORE, BENCH_DATA_IN_AFTER };
 ANY_THREAD
 void bench_slot_build(struct bench_slot *slot, uint32_t out_bytes, uint32_t in_bytes,

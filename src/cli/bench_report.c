@@ -39,7 +39,8 @@ static void report_text(const struct bench *bench)
 
     strbuf_addf(&text, "%s %s: %s, %.2f GiB\n", bench->target->name, bench->path,
                 bench->description, (double)bench->capacity_bytes / (1 << 30));
-    strbuf_addf(&text, "%s of %" PRIu64 " bytes, %" PRIu32 " queue%s x depth %" PRIu32 ", %.2f s%s\n",
+    strbuf_addf(&text,
+                "%s of %" PRIu64 " bytes, %" PRIu32 " queue%s x depth %" PRIu32 ", %.2f s%s\n",
                 bench_rw_names[options->rw], options->block_bytes, options->queues,
                 options->queues == 1 ? "" : "s", options->depth, (double)bench->elapsed_ns / 1e9,
                 options->poll ? ", polling" : "");

@@ -1,12 +1,13 @@
 /*
  * bench_run.c -- the load itself.
  *
- * A run has up to three phases: fill (verify, when something will be read), load, read back (verify,
- * when something was written). In each, every worker thread serves its queues until they are done.
+ * A run has up to three phases: fill (verify, when something will be read), load, read back
+ * (verify, when something was written). In each, every worker thread serves its queues until they
+ * are done.
  *
  * (L1) A slot is either free or with the device; at most `depth` of a queue are with it.
- * (L2) With --verify a queue reads and writes only its own part of the range, and a block of it has at
- *      most one request under way: so what a read must find is known.
+ * (L2) With --verify a queue reads and writes only its own part of the range, and a block of it has
+ *      at most one request under way: so what a read must find is known.
  * (L3) Latency is from just before the publish to when the worker sees the completion.
  * (L4) Only completions between measure_from and measure_to count.
  */
@@ -546,8 +547,8 @@ static int set_parts(struct bench *bench, struct err **reterr)
     uint64_t blocks = bench->range_bytes / options->block_bytes, part = blocks / options->queues;
 
     if (options->verify && part <= options->depth) {
-        return err_set(reterr, EINVAL, "--verify: the range has %" PRIu64 " blocks, more than queues x "
-                       "depth (%" PRIu64 ") are needed", blocks,
+        return err_set(reterr, EINVAL, "--verify: the range has %" PRIu64 " blocks, more than "
+                       "queues x depth (%" PRIu64 ") are needed", blocks,
                        (uint64_t)options->queues * options->depth);
     }
     for (unsigned i = 0; i < options->queues; i++) {

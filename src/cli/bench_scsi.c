@@ -1,6 +1,6 @@
 /*
- * bench_scsi.c -- the load of a vhost-user-scsi back end: find a disk as an initiator does, then READ
- * and WRITE it. (SAM-5, SPC-4, SBC-3; virtio 1.3, 5.6.)
+ * bench_scsi.c -- the load of a vhost-user-scsi back end: find a disk as an initiator does, then
+ * READ and WRITE it. (SAM-5, SPC-4, SBC-3; virtio 1.3, 5.6.)
  */
 #include "base/bytes.h"
 #include "base/checked.h"

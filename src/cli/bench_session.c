@@ -1,9 +1,9 @@
 /*
  * bench_session.c -- a session with a back end: connection, one piece of shared memory, rings.
  *
- * Memory, each part on pages of its own: for every queue its ring, the headers and tables of its slots,
- * then their data. A header's place holds what the device reads at 0, the answer at 128 and the indirect
- * table at 256.
+ * Memory, each part on pages of its own: for every queue its ring, the headers and tables of its
+ * slots, then their data. A header's place holds what the device reads at 0, the answer at 128 and
+ * the indirect table at 256.
  */
 #include "base/checked.h"
 #include "base/mem.h"
@@ -256,8 +256,8 @@ static int choose_ring_size(struct bench *bench, struct err **reterr)
         }
     }
     if (size < needed || size > VIRTQ_SIZE_MAX || !is_power_of_two(size)) {
-        return err_set(reterr, EINVAL, "a ring of %" PRIu32 " descriptors cannot hold depth %" PRIu32
-                       " (a power of two from %" PRIu64 " to %d is needed)", size,
+        return err_set(reterr, EINVAL, "a ring of %" PRIu32 " descriptors cannot hold depth %"
+                       PRIu32 " (a power of two from %" PRIu64 " to %d is needed)", size,
                        bench->options.depth, needed, VIRTQ_SIZE_MAX);
     }
     bench->ring_size = (uint16_t)size;

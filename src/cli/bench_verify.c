@@ -1,8 +1,9 @@
 /*
- * bench_verify.c -- what a block written by us holds, so that a wrong one can be told and explained.
+ * bench_verify.c -- what a block written by us holds, so that a wrong one can be told and
+ * explained.
  *
- * Each 512 bytes begin with a head in the clear (whose they are, which place, which generation); the rest
- * is a function of the head, word by word, so a torn or mixed sector shows too.
+ * Each 512 bytes begin with a head in the clear (whose they are, which place, which generation);
+ * the rest is a function of the head, word by word, so a torn or mixed sector shows too.
  */
 #include "base/bytes.h"
 #include "cli/bench_int.h"

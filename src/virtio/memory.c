@@ -1,13 +1,15 @@
 /*
  * memory.c -- the tables of a guest's memory.
  *
- * A mapping is one mmap of one region; a table is a sorted array of regions, each with a reference to
- * its mapping. Tables that came from one another by adding or taking away a region share mappings.
+ * A mapping is one mmap of one region; a table is a sorted array of regions, each with a reference
+ * to its mapping. Tables that came from one another by adding or taking away a region share
+ * mappings.
  *
  * (G1) A table never changes after it was made. Whoever translates addresses holds a reference.
- * (G2) Regions of a table do not overlap in guest addresses, are not empty, and end at most at 2^64 - 1.
- * (G3) Every mapping is guarded for as long as it is mapped: memory that its owner truncates reads as
- *      zeroes and sets the `broken` flag of the family of tables, which is the front end's.
+ * (G2) Regions of a table do not overlap in guest addresses, are not empty, and end at most at
+ *      2^64 - 1.
+ * (G3) Every mapping is guarded for as long as it is mapped: memory that its owner truncates reads
+ *      as zeroes and sets the `broken` flag of the family of tables, which is the front end's.
  * (G4) Unmapping blocks, so the last reference leaves it to the worker pool.
  */
 #include "virtio/memory.h"
@@ -113,7 +115,7 @@ static int check_region(const struct guest_region_def *def, struct stat *ret_fil
         return err_set_errno(reterr, -rc, "its file");
     }
     if (!S_ISREG(ret_file->st_mode)) {
-        return err_set(reterr, EINVAL, "its file descriptor is not memory (a regular file or memfd)");
+        return err_set(reterr, EINVAL, "its file descriptor is not memory (a file or memfd)");
     }
     if (end > (uint64_t)ret_file->st_size) {
         return err_set(reterr, EINVAL, "mmap offset 0x%" PRIx64 " and size end at 0x%" PRIx64
@@ -466,5 +468,5 @@ int guest_memory_pieces(const struct guest_memory *memory, uint64_t guest_addres
 
 bool guest_memory_is_broken(const struct guest_memory *memory)
 {
-    return at_load_relaxed(&memory->family->broken) != 0; /* pairs with the handler's store: a flag */
+    return at_load_relaxed(&memory->family->broken) != 0; /* a flag; pairs with the handler */
 }

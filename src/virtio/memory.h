@@ -1,9 +1,9 @@
 /*
  * memory.h -- a guest's memory as a front end shares it: one immutable table of mapped regions.
  *
- * A new table replaces the old one whole; queues hold one reference per table they still have requests
- * in, so an old table lives until its last request ends and is then unmapped in the worker pool.
- * Everything in it is foreign: addresses are checked against the regions, overflow included.
+ * A new table replaces the old one whole; queues hold one reference per table they still have
+ * requests in, so an old table lives until its last request ends and is then unmapped in the worker
+ * pool. Everything in it is foreign: addresses are checked against the regions, overflow included.
  */
 #pragma once
 #include "base/err.h"
@@ -20,8 +20,8 @@ struct guest_region_def { /* as the front end said it */
 struct guest_memory;
 
 /* Map @count regions. -EINVAL names the region and what is wrong with it (empty, overflowing,
- * overlapping, longer than its file, too many). The first reference is the caller's. Descriptors are
- * taken over, also on failure. */
+ * overlapping, longer than its file, too many). The first reference is the caller's. Descriptors
+ * are taken over, also on failure. */
 BLOCKING
 int guest_memory_new(const struct guest_region_def *defs, size_t count,
                      struct guest_memory **ret_memory, struct err **reterr);
@@ -33,7 +33,8 @@ void guest_memory_unref(struct guest_memory *memory); /* the last one unmaps, in
 BLOCKING
 int guest_memory_with(struct guest_memory *memory, const struct guest_region_def *def,
                       struct guest_memory **ret_memory, struct err **reterr);
-/* The region is named by its addresses and size; @def->fd is not looked at. -ENOENT: no such region. */
+/* The region is named by its addresses and size; @def->fd is not looked at. -ENOENT: no such
+ * region. */
 BLOCKING
 int guest_memory_without(struct guest_memory *memory, const struct guest_region_def *def,
                          struct guest_memory **ret_memory, struct err **reterr);
@@ -43,14 +44,16 @@ size_t guest_memory_region_count(const struct guest_memory *memory);
 /* The host address of [@guest_address, + @bytes) if it lies inside one region; else NULL. */
 ANY_THREAD
 void *guest_memory_at(const struct guest_memory *memory, uint64_t guest_address, uint64_t bytes);
-/* The same for somebody who asks often: *@hint is a region to try first and is brought up to date. It
- * belongs to the asker (a queue), so no line of the table is ever written; any number is a good one. */
+/* The same for somebody who asks often: *@hint is a region to try first and is brought up to date.
+ * It belongs to the asker (a queue), so no line of the table is ever written; any number is a good
+ * one. */
 ANY_THREAD
 void *guest_memory_at_hint(const struct guest_memory *memory, uint64_t guest_address,
                            uint64_t bytes, unsigned *hint);
 /* The same for an address of the front end's own process (ring addresses come so). */
 ANY_THREAD
-void *guest_memory_at_user(const struct guest_memory *memory, uint64_t user_address, uint64_t bytes);
+void *guest_memory_at_user(const struct guest_memory *memory, uint64_t user_address,
+                           uint64_t bytes);
 /* The range as up to @max pieces (regions may abut); their number, or -EFAULT / -E2BIG. */
 ANY_THREAD
 int guest_memory_pieces(const struct guest_memory *memory, uint64_t guest_address, uint64_t bytes,

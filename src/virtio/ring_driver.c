@@ -1,9 +1,9 @@
 /*
  * ring_driver.c -- the driver side of a split virtqueue (virtio 1.3, 2.7.13 and 2.7.14).
  *
- * The mirror image of virtq_split.c: publishing the available index releases what was written before, a
- * full fence stands between it and the look at whether the device wants a kick, and likewise between
- * asking for a call and the look at the used index.
+ * The mirror image of virtq_split.c: publishing the available index releases what was written
+ * before, a full fence stands between it and the look at whether the device wants a kick, and
+ * likewise between asking for a call and the look at the used index.
  */
 #include "virtio/ring_driver.h"
 #include "base/checked.h"
@@ -77,7 +77,8 @@ bool ring_driver_publish(struct ring_driver *driver)
 
 bool ring_driver_has_used(const struct ring_driver *driver)
 {
-    return le16toh(at_load_acquire(&driver->used->idx)) != driver->next_used; /* pairs: split_flush() */
+    /* pairs with split_flush() */
+    return le16toh(at_load_acquire(&driver->used->idx)) != driver->next_used;
 }
 
 int ring_driver_take(struct ring_driver *driver, uint32_t *ret_written)

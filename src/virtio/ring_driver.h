@@ -36,8 +36,8 @@ void ring_driver_offer(struct ring_driver *driver, uint16_t head);
 /* True: the device wants a kick. */
 bool ring_driver_publish(struct ring_driver *driver);
 
-/* The head of a chain that has come back and what was written to it; -EAGAIN: none; -EPROTO: the device
- * names a descriptor that does not exist. */
+/* The head of a chain that has come back and what was written to it; -EAGAIN: none; -EPROTO: the
+ * device names a descriptor that does not exist. */
 int ring_driver_take(struct ring_driver *driver, uint32_t *ret_written);
 bool ring_driver_has_used(const struct ring_driver *driver);
 /* Ask to be called for the next chain that comes back, or not to. True: one is there already. */

@@ -1,6 +1,6 @@
 /*
- * scsi_proto.h -- what lies in guest memory and config space of a SCSI host device (virtio 1.3, 5.6).
- * All fields little-endian; read and written with base/bytes.h.
+ * scsi_proto.h -- what lies in guest memory and config space of a SCSI host device (virtio 1.3,
+ * 5.6). All fields little-endian; read and written with base/bytes.h.
  */
 #pragma once
 #include "base/macros.h"

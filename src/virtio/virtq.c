@@ -1,15 +1,15 @@
 /*
  * virtq.c -- a virtqueue: its states, its elements and the memory tables they live in.
  *
- * new -> started -> stopped -> started …; broken is a mark on a started queue and goes with the next
- * start.
+ * new -> started -> stopped -> started …; broken is a mark on a started queue and goes with the
+ * next start.
  *
  * (Q1) Each element out is counted once, in the map_use of the table it was popped under. A table's
  *      reference is dropped when its count is back at 0 and the rings are not in it.
- * (Q2) The rings' own table is kept until the queue is stopped, nothing is out and everything pushed is
- *      flushed: a push after the stop still writes to the used ring.
- * (Q3) A broken queue pops nothing, and pushes only end the count. What was pushed before it broke is
- *      still published: those requests were carried out.
+ * (Q2) The rings' own table is kept until the queue is stopped, nothing is out and everything
+ *      pushed is flushed: a push after the stop still writes to the used ring.
+ * (Q3) A broken queue pops nothing, and pushes only end the count. What was pushed before it broke
+ *      is still published: those requests were carried out.
  */
 #include "virtio/virtq_int.h"
 #include "base/checked.h"
@@ -42,7 +42,8 @@ static struct map_use *find_old_map(struct virtq *queue, const struct guest_memo
     return NULL;
 }
 
-/* The rings move into @memory. A table that comes back while elements of it are out is the same use. */
+/* The rings move into @memory. A table that comes back while elements of it are out is the same
+ * use. */
 static void adopt_map(struct virtq *queue, struct guest_memory *memory)
 {
     struct map_use *use = find_old_map(queue, memory);
@@ -165,8 +166,8 @@ int virtq_start(struct virtq *queue, const struct virtq_config *config, struct g
         return err_set(reterr, EINVAL, "queue %u: there is no memory table yet", queue->index);
     }
     if (has_feature(config, VIRTIO_F_RING_PACKED)) {
-        return err_set(reterr, EINVAL, "queue %u: packed virtqueues (feature bit %d) are not offered",
-                       queue->index, VIRTIO_F_RING_PACKED);
+        return err_set(reterr, EINVAL, "queue %u: packed virtqueues (feature bit %d) are not "
+                       "offered", queue->index, VIRTIO_F_RING_PACKED);
     }
     if (!is_power_of_two(config->size) || config->size > VIRTQ_SIZE_MAX) {
         return err_set(reterr, EINVAL, "queue %u: size %u is not a power of two up to %d",
@@ -255,7 +256,8 @@ int virtq_pop(struct virtq *queue, struct virtq_elem *elem, struct iovec *iov, s
         return 0;
     }
     if (unlikely(guest_memory_is_broken(queue->map->memory))) {
-        return virtq_break(queue, reterr, "the front end took guest memory away while it was in use");
+        return virtq_break(queue, reterr, "the front end took guest memory away while it was in "
+                           "use");
     }
     rc = queue->format->pop(queue, elem, iov, reterr);
     if (likely(rc > 0)) {

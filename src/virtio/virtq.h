@@ -1,10 +1,11 @@
 /*
  * virtq.h -- the device side of a virtqueue, split or packed, whatever the front end negotiated.
  *
- * A virtqueue belongs to its home loop: nobody else calls anything here. The one function each through
- * which a descriptor is popped, a used one pushed and guest memory written is where the in-flight
- * record and the dirty log hook in. Descriptors are foreign bytes: each is copied once and checked;
- * what is wrong makes the queue broken, with a text, and it stays so until it is started anew.
+ * A virtqueue belongs to its home loop: nobody else calls anything here. The one function each
+ * through which a descriptor is popped, a used one pushed and guest memory written is where the
+ * in-flight record and the dirty log hook in. Descriptors are foreign bytes: each is copied once
+ * and checked; what is wrong makes the queue broken, with a text, and it stays so until it is
+ * started anew.
  */
 #pragma once
 #include "base/ctx.h"
@@ -22,8 +23,8 @@ enum virtio_feature_bits {
     VIRTIO_F_VERSION_1 = 32, VIRTIO_F_ACCESS_PLATFORM = 33, VIRTIO_F_RING_PACKED = 34,
 };
 
-/* A chain taken from the queue. Embedded in a request; filled by virtq_pop(). Buffers point into guest
- * memory of `memory`, which the element keeps alive until it is pushed. */
+/* A chain taken from the queue. Embedded in a request; filled by virtq_pop(). Buffers point into
+ * guest memory of `memory`, which the element keeps alive until it is pushed. */
 struct virtq_elem {
     uint16_t head;             /* descriptor index (split) or buffer id (packed) */
     uint16_t descs;            /* ring slots used; packed */
@@ -36,7 +37,7 @@ struct virtq_elem {
 struct virtq_config {
     uint16_t size;
     uint64_t features;                 /* negotiated */
-    uint64_t desc_user, avail_user, used_user; /* front-end process addresses, as vhost-user gives them */
+    uint64_t desc_user, avail_user, used_user; /* the front end's process's, as vhost-user says */
     uint16_t next_avail;               /* split: SET_VRING_BASE */
     bool avail_wrap, used_wrap;        /* packed */
     uint16_t next_used;                /* packed */
@@ -53,8 +54,8 @@ void virtq_free(struct virtq *queue); /* stopped; no element out */
 HOME_LOOP
 int virtq_start(struct virtq *queue, const struct virtq_config *config, struct guest_memory *memory,
                 struct err **reterr);
-/* A new memory table: translate the rings anew; elements out keep the old one. -EINVAL: the rings are
- * not in it; the queue is broken then. Not started: nothing to do. */
+/* A new memory table: translate the rings anew; elements out keep the old one. -EINVAL: the rings
+ * are not in it; the queue is broken then. Not started: nothing to do. */
 HOME_LOOP
 int virtq_set_memory(struct virtq *queue, struct guest_memory *memory, struct err **reterr);
 /* Nothing is popped any more; elements out may still be pushed and flushed. The queue's hold on its
@@ -71,22 +72,24 @@ unsigned virtq_index(const struct virtq *queue);
 HOME_LOOP
 uint16_t virtq_size(const struct virtq *queue);
 
-/* 1: @elem is filled (@iov: VIRTQ_IOV_MAX places that live as long as the element); 0: empty; -EPROTO:
- * the queue is broken now and *@reterr says by what. */
+/* 1: @elem is filled (@iov: VIRTQ_IOV_MAX places that live as long as the element); 0: empty;
+ * -EPROTO: the queue is broken now and *@reterr says by what. */
 HOME_LOOP
 int virtq_pop(struct virtq *queue, struct virtq_elem *elem, struct iovec *iov, struct err **reterr);
 /* Give back unanswered what was popped last (LIFO). */
 HOME_LOOP
 void virtq_unpop(struct virtq *queue, struct virtq_elem *elem);
-/* Answer: @written bytes of the writable part were filled. Visible to the guest at the next flush. */
+/* Answer: @written bytes of the writable part were filled. Visible to the guest at the next
+ * flush. */
 HOME_LOOP
 void virtq_push(struct virtq *queue, struct virtq_elem *elem, uint32_t written);
-/* Forget @elem unanswered, in any order; no byte of the ring is written. For a ring whose front end is
- * gone; allowed after virtq_stop(). The element's memory is let go. */
+/* Forget @elem unanswered, in any order; no byte of the ring is written. For a ring whose front end
+ * is gone; allowed after virtq_stop(). The element's memory is let go. */
 HOME_LOOP
 void virtq_drop(struct virtq *queue, struct virtq_elem *elem);
 /* Publish what was pushed; true: the guest wants an interrupt. Once per batch. A broken queue takes
- * pushes (they end the requests) but shows the guest no more than what was pushed before it broke. */
+ * pushes (they end the requests) but shows the guest no more than what was pushed before it
+ * broke. */
 HOME_LOOP
 bool virtq_flush(struct virtq *queue);
 

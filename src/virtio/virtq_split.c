@@ -2,15 +2,17 @@
  * virtq_split.c -- the device side of a split virtqueue (virtio 1.3, section 2.7).
  *
  * The driver writes descriptors and the available ring, we write the used ring; each side publishes
- * with an index that runs modulo 2^16. Everything read here is foreign and may change while it is read:
+ * with an index that runs modulo 2^16. Everything read here is foreign and may change while it is
+ * read:
  *
  * (S1) A descriptor is copied once; what was checked is what is used.
- * (S2) A walk visits at most as many descriptors as its table holds, so a loop ends as an error. (An
- *      indirect table may be longer than the queue: 2.7.5.3.1 forbids drivers that, but some do it, and
- *      VIRTQ_IOV_MAX bounds the chain.)
- * (S3) Publishing the used index releases what was written before; a full fence stands between it and
- *      the look at what the driver wants to be told (and likewise between asking for kicks and the
- *      look at the available index). The driver does the mirror image, so one of us sees the other.
+ * (S2) A walk visits at most as many descriptors as its table holds, so a loop ends as an error.
+ *      (An indirect table may be longer than the queue: 2.7.5.3.1 forbids drivers that, but some do
+ *      it, and VIRTQ_IOV_MAX bounds the chain.)
+ * (S3) Publishing the used index releases what was written before; a full fence stands between it
+ *      and the look at what the driver wants to be told (and likewise between asking for kicks and
+ *      the look at the available index). The driver does the mirror image, so one of us sees the
+ *      other.
  */
 #include "virtio/virtq_int.h"
 #include "base/checked.h"
@@ -182,7 +184,8 @@ static int enter_indirect(struct virtq *queue, const struct table *from, uint32_
         return virtq_break(queue, reterr, "indirect descriptor %" PRIu32 " is indirect itself", i);
     }
     if ((desc->flags & RING_DESC_F_NEXT) != 0) {
-        return virtq_break(queue, reterr, "descriptor %" PRIu32 " is indirect and has a next one", i);
+        return virtq_break(queue, reterr, "descriptor %" PRIu32 " is indirect and has a next one",
+                           i);
     }
     if (desc->len == 0 || desc->len % sizeof(struct ring_desc) != 0) {
         return virtq_break(queue, reterr, "descriptor %" PRIu32 ": an indirect table of %" PRIu32
@@ -271,7 +274,8 @@ static void arm_kick(struct virtq *queue)
     at_fence();
 }
 
-/* Is there something at next_avail? Looks at the driver's index only if what it last said is used up. */
+/* Is there something at next_avail? Looks at the driver's index only if what it last said is used
+ * up. */
 HOME_LOOP
 static bool look(struct virtq *queue)
 {
@@ -307,8 +311,8 @@ static int split_pop(struct virtq *queue, struct virtq_elem *elem, struct iovec 
     }
     head = le16toh(at_load_relaxed(&ring->avail->ring[ring->next_avail & (queue->size - 1)]));
     if (unlikely(head >= queue->size)) {
-        return virtq_break(queue, reterr, "available entry %u names descriptor %u, the table has %u",
-                           ring->next_avail & (queue->size - 1), head, queue->size);
+        return virtq_break(queue, reterr, "available entry %u names descriptor %u, the table has "
+                           "%u", ring->next_avail & (queue->size - 1), head, queue->size);
     }
     rc = take_chain(queue, head, elem, iov, reterr);
     if (unlikely(rc < 0)) {
@@ -361,7 +365,8 @@ static bool split_flush(struct virtq *queue)
     if (ring->next_used == before) {
         return false;
     }
-    at_store_release(&ring->used->idx, htole16(ring->next_used)); /* pairs with the driver's acquire */
+    /* pairs with the driver's acquire */
+    at_store_release(&ring->used->idx, htole16(ring->next_used));
     ring->used_flushed = ring->next_used;
     at_fence(); /* (S3) */
     if (unlikely(queue->never_flushed)) {

@@ -134,10 +134,12 @@ int vu_front_call(struct vu_front *front, const struct vu_msg *request, struct v
     struct vu_msg msg = *request, answer;
     uint8_t bytes[VU_MSG_BYTES_MAX];
     bool has_reply = vu_request_has_reply(request->request);
+    size_t count;
     int rc;
 
     msg.need_reply = !has_reply && vu_front_has(front, VU_PROTOCOL_F_REPLY_ACK);
-    rc = send_all(front, bytes, vu_msg_encode(&msg, VU_TO_BACKEND, bytes), &msg, deadline_ns, reterr);
+    count = vu_msg_encode(&msg, VU_TO_BACKEND, bytes);
+    rc = send_all(front, bytes, count, &msg, deadline_ns, reterr);
     if (rc < 0 || (!has_reply && !msg.need_reply)) {
         return rc;
     }

@@ -1,8 +1,8 @@
 /*
  * vu_front.h -- a vhost-user front end for programs without a loop: load generators and tests.
  *
- * Requests are sent and answered one at a time; each call waits for its answer at most the time-out.
- * Errors name the message and what the back end did. One thread at a time.
+ * Requests are sent and answered one at a time; each call waits for its answer at most the
+ * time-out. Errors name the message and what the back end did. One thread at a time.
  */
 #pragma once
 #include "base/ctx.h"
@@ -12,7 +12,8 @@
 
 struct vu_front;
 
-/* Connect, find out what the back end offers, become its owner. -ENOTCONN: nobody answers at @path. */
+/* Connect, find out what the back end offers, become its owner. -ENOTCONN: nobody answers at
+ * @path. */
 BLOCKING
 int vu_front_new(const char *path, uint64_t timeout_ns, struct vu_front **ret_front,
                  struct err **reterr);
@@ -30,8 +31,9 @@ bool vu_front_has(const struct vu_front *front, enum vu_protocol_feature feature
 ANY_THREAD
 uint64_t vu_front_queues_max(const struct vu_front *front); /* 0: the back end does not say */
 
-/* One request; @reply (may be NULL) gets the answer if the request has one of its own. Where it has none
- * and REPLY_ACK was agreed, the acknowledgement is waited for. -EREMOTEIO: the back end refused. */
+/* One request; @reply (may be NULL) gets the answer if the request has one of its own. Where it has
+ * none and REPLY_ACK was agreed, the acknowledgement is waited for. -EREMOTEIO: the back end
+ * refused. */
 BLOCKING
 int vu_front_call(struct vu_front *front, const struct vu_msg *request, struct vu_msg *reply,
                   struct err **reterr);

@@ -3,8 +3,8 @@
  *
  * (M1) One table says for each request what its payload and its reply's payload look like and which
  *      descriptors travel with them; parse and encode read nothing else.
- * (M2) A payload is exactly as long as its kind says. Kinds that carry their own length (SET_MEM_TABLE,
- *      the config messages) must agree with the header.
+ * (M2) A payload is exactly as long as its kind says. Kinds that carry their own length
+ *      (SET_MEM_TABLE, the config messages) must agree with the header.
  * (M3) A descriptor belongs to exactly one side: the caller until vu_msg_parse() succeeds, then the
  *      message, then whoever takes it.
  */
@@ -107,7 +107,7 @@ struct wire_config {
 struct wire_inflight {
     uint64_t bytes, offset;
     uint16_t queues, queue_size;
-    uint32_t padding; /* not in the document; today's programs send the 24 bytes of their C struct */
+    uint32_t padding; /* not in the document; today's programs send their C struct, 24 bytes */
 };
 enum { WIRE_INFLIGHT_SHORT_BYTES = 20 };
 static_assert(sizeof(struct vu_vring_state) == 8, "travels as it is");
@@ -116,7 +116,8 @@ static_assert(sizeof(struct vu_log) == 16, "travels as it is");
 static_assert(sizeof(struct vu_device_state) == 8, "travels as it is");
 static_assert(offsetof(struct wire_memory, regions) == 8, "Memory regions description");
 static_assert(offsetof(struct wire_config, data) == 12, "Virtio device config space");
-static_assert(offsetof(struct wire_inflight, padding) == WIRE_INFLIGHT_SHORT_BYTES, "Inflight description");
+static_assert(offsetof(struct wire_inflight, padding) == WIRE_INFLIGHT_SHORT_BYTES,
+              "Inflight description");
 static_assert(sizeof(struct wire_memory) == VU_PAYLOAD_BYTES_MAX, "the longest payload");
 
 static const struct request_info *request_info(uint32_t request)
@@ -242,7 +243,8 @@ static int parse_memory(const struct vu_header *header, const uint8_t *payload,
         return err_set(reterr, EPROTO, "SET_MEM_TABLE: %" PRIu32 " regions, at most %d fit in one "
                        "message", wire.count, VU_REGIONS_MAX);
     }
-    /* Front ends may send room for all eight regions of the protocol's first days: (M2) bounds it. */
+    /* Front ends may send room for all eight regions of the protocol's first days: (M2) bounds
+     * it. */
     if (header->payload_bytes < 8 + wire.count * sizeof(struct wire_region)) {
         return size_is(header, 8 + wire.count * sizeof(struct wire_region), reterr);
     }
@@ -267,7 +269,8 @@ static int parse_region(const struct vu_header *header, const uint8_t *payload,
     return 0;
 }
 
-/* A request to read may leave the room for the answer out; a reply without any payload says "no". */
+/* A request to read may leave the room for the answer out; a reply without any payload says
+ * "no". */
 static int parse_config(const struct vu_header *header, enum vu_direction direction,
                         const uint8_t *payload, struct vu_msg *msg, struct err **reterr)
 {
@@ -284,8 +287,8 @@ static int parse_config(const struct vu_header *header, enum vu_direction direct
     }
     memcpy(&wire, payload, header->payload_bytes);
     if (wire.bytes > VU_CONFIG_BYTES_MAX || wire.offset > VU_CONFIG_BYTES_MAX) {
-        return err_set(reterr, EPROTO, "%s: offset %" PRIu32 ", %" PRIu32 " bytes: config space ends "
-                       "at %d", vu_request_name(header->request), wire.offset, wire.bytes,
+        return err_set(reterr, EPROTO, "%s: offset %" PRIu32 ", %" PRIu32 " bytes: config space "
+                       "ends at %d", vu_request_name(header->request), wire.offset, wire.bytes,
                        VU_CONFIG_BYTES_MAX);
     }
     if (header->payload_bytes != head + wire.bytes &&

@@ -1,9 +1,9 @@
 /*
  * vu_msg.h -- vhost-user messages as plain, checked values; both roles use it.
  *
- * What comes from a socket becomes a struct vu_msg in one place (vu_msg_parse) or an error that names
- * the message and what is wrong with it. Nothing above sees raw bytes. Numbers are in machine byte
- * order, as the protocol says ("Message Specification").
+ * What comes from a socket becomes a struct vu_msg in one place (vu_msg_parse) or an error that
+ * names the message and what is wrong with it. Nothing above sees raw bytes. Numbers are in machine
+ * byte order, as the protocol says ("Message Specification").
  */
 #pragma once
 #include "base/ctx.h"
@@ -145,9 +145,9 @@ struct vu_header {
 int vu_header_parse(const uint8_t bytes[VU_HEADER_BYTES], enum vu_direction direction,
                     struct vu_header *ret_header, struct err **reterr);
 
-/* Payload and descriptors of @header (its payload_bytes of @payload). On success the descriptors are
- * the message's; on failure they stay the caller's. -EOPNOTSUPP: unknown request (the stream is still
- * in step); -EPROTO: anything else. */
+/* Payload and descriptors of @header (its payload_bytes of @payload). On success the descriptors
+ * are the message's; on failure they stay the caller's. -EOPNOTSUPP: unknown request (the stream is
+ * still in step); -EPROTO: anything else. */
 int vu_msg_parse(const struct vu_header *header, enum vu_direction direction,
                  const uint8_t *payload, const int *fds, unsigned fd_count,
                  struct vu_msg *ret_msg, struct err **reterr);
@@ -180,8 +180,8 @@ struct vu_reader {
 void vu_reader_init(struct vu_reader *reader, enum vu_direction direction);
 void vu_reader_fini(struct vu_reader *reader); /* closes descriptors of a message begun */
 void vu_reader_place(struct vu_reader *reader, void **ret_to, size_t *ret_bytes);
-/* 1: a message is whole; 0: more is needed; -EPROTO. @fds (@fd_count as os_receive() counts them, those
- * beyond its capacity are closed already) are taken over. */
+/* 1: a message is whole; 0: more is needed; -EPROTO. @fds (@fd_count as os_receive() counts them,
+ * those beyond its capacity are closed already) are taken over. */
 int vu_reader_received(struct vu_reader *reader, size_t bytes, const int *fds, int fd_count,
                        struct err **reterr);
 /* Parse the whole message; the reader begins the next one whatever comes out. Errors as

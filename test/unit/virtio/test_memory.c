@@ -341,7 +341,8 @@ static void the_last_reference_unmaps_in_the_pool(void **state)
 
 static void truncated_memory_breaks_its_family_alone(void **state)
 {
-    struct guest_region_def mine = region(0, 2 * PAGE, 0, 2 * PAGE), other = region(0, PAGE, 0, PAGE);
+    struct guest_region_def mine = region(0, 2 * PAGE, 0, 2 * PAGE);
+    struct guest_region_def other = region(0, PAGE, 0, PAGE);
     struct guest_region_def extra = region(8 * PAGE, PAGE, 0, PAGE);
     int fd = os_dup(mine.fd);
     struct guest_memory *memory = make(&mine, 1), *neighbour = make(&other, 1), *more;

@@ -1,4 +1,5 @@
-/* test_vu_msg.c -- vhost-user messages: every request's size and descriptors, streams cut anywhere. */
+/* test_vu_msg.c -- vhost-user messages: every request's size and descriptors, streams cut
+ * anywhere. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -332,7 +333,8 @@ static int feed(struct vu_reader *reader, const uint8_t *raw, size_t *at, size_t
 /* Three messages in one stream, one of them unknown, cut into pieces of every size. */
 static void a_stream_may_be_cut_anywhere(void **state)
 {
-    struct vu_msg first = {.request = VU_SET_VRING_ADDR, .addr = {7, 1, 0x100, 0x200, 0x300, 0x400}};
+    struct vu_msg first = {.request = VU_SET_VRING_ADDR,
+                           .addr = {7, 1, 0x100, 0x200, 0x300, 0x400}};
     struct vu_msg last = {.request = VU_SET_OWNER};
     uint8_t raw[3 * VU_MSG_BYTES_MAX];
     const uint32_t unknown[3] = {99, 9, 5};
