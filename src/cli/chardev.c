@@ -26,6 +26,8 @@ struct chardev {
     bool has_monitor;
     bool pretty;
     struct qmp_server *server; /* NULL before chardevs_accept() */
+    struct loop_watch watch;   /* with wait=on, while nobody has come */
+    struct co_wait *wait;
 };
 
 struct socket_options {
@@ -161,6 +163,39 @@ static int open_socket(const struct socket_options *options, struct err **reterr
     return fd >= 0 ? fd : err_set_errno(reterr, -fd, "Failed to connect to '%s'", options->path);
 }
 
+HOME_LOOP
+static void somebody_knocks(void *opaque, unsigned events)
+{
+    struct chardev *chardev = opaque;
+
+    loop_watch_set(&chardev->watch, 0);
+    if (chardev->wait != NULL) {
+        (void)co_wait_complete(take(&chardev->wait), 0);
+    }
+}
+
+static const struct loop_watch_ops watch_ops = {.ready = somebody_knocks};
+
+/* Until the socket is ready, or chardevs_abort(). The socket may be shared with whoever passed it, so it
+ * is not shut down to end the wait. */
+MAIN_LOOP CO_FN
+static int wait_for_knock(struct chardev *chardev)
+{
+    struct co_wait wait;
+    int rc;
+
+    loop_assert_home(loop_main());
+    co_wait_init(&wait);
+    chardev->wait = &wait;
+    rc = loop_watch_add(&chardev->watch, chardev->listen_fd, LOOP_IN, &watch_ops, chardev);
+    if (rc == 0) {
+        rc = (int)co_wait_block(&wait);
+        loop_watch_remove(&chardev->watch);
+    }
+    chardev->wait = NULL;
+    return rc;
+}
+
 MAIN_LOOP CO_FN
 static int wait_for_client(struct chardev *chardev, struct err **reterr)
 {
@@ -168,9 +203,9 @@ static int wait_for_client(struct chardev *chardev, struct err **reterr)
 
     log_info("chardev '%s': waiting for a client (wait=on)", chardev->id);
     do {
-        int events = loop_co_wait_fd(chardev->listen_fd, LOOP_IN, 0);
+        int rc = wait_for_knock(chardev);
 
-        fd = events < 0 ? events : os_accept(chardev->listen_fd);
+        fd = rc < 0 ? rc : os_accept(chardev->listen_fd);
     } while (fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR);
     if (fd < 0) {
         return err_set_errno(reterr, -fd, "chardev '%s': no client", chardev->id);
@@ -297,8 +332,8 @@ void chardevs_abort(struct chardevs *chardevs)
 
     list_for_each(chardev, &chardevs->all, link)
     {
-        if (chardev->listen_fd >= 0) {
-            (void)os_socket_shutdown(chardev->listen_fd);
+        if (chardev->wait != NULL) {
+            (void)co_wait_complete(take(&chardev->wait), -ECANCELED);
         }
     }
 }

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "block/drivers.h"
-#include "block/node.h"
+#include "block/root.h"
 #include "cli/daemon_int.h"
 #include "device/device.h"
 #include "export/export.h"
@@ -345,7 +345,8 @@ static int start(struct daemon *daemon, struct err **reterr)
     rc = (int)pool_co_call(NULL, complete_start, &completion);
     err_propagate(reterr, completion.error);
     if (rc == 0 && !daemon->is_quitting) {
-        chardevs_accept(&daemon->chardevs); /* (M2) */
+        export_hold_doors(false); /* (M2) */
+        chardevs_accept(&daemon->chardevs);
     }
     return rc;
 }
@@ -407,6 +408,7 @@ static void run_main_loop(struct daemon *daemon)
     loop_assert_main();
     loop_assert_home(loop_main());
     chardevs_init(&daemon->chardevs);
+    export_hold_doors(true); /* (M2) */
     loop_timer_init(&daemon->last_exit, LOOP_CLOCK_MONOTONIC, time_is_over, daemon);
     loop_co_spawn(loop_main(), start_up, daemon, "start-up");
     loop_run(loop_main());
@@ -461,7 +463,9 @@ static int run_with_loop(struct daemon *daemon)
     }
     event_set_sink(NULL, NULL);
     rcu_barrier_wait(); /* what was freed may schedule a last bottom half */
+    loop_assert_main();
     loop_assert_home(loop_main());
+    blk_fini();
     while (loop_poll(loop_main(), false)) {
     }
     if (loop_free(loop_main(), &error) < 0) {

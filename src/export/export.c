@@ -14,6 +14,7 @@
 static const struct export_type *const *types;
 static size_t type_count;
 static struct list exports = LIST_INIT(exports);
+static bool doors_are_held;
 static struct co_wait *shutdown_waits; /* NULL, or who waits for an export to go */
 
 static const struct opt export_opts[] = {
@@ -163,6 +164,28 @@ int export_co_add(json_t *options, unsigned flags, struct err **reterr)
     rc = export_co_open(type, values, reterr);
     opt_free_values(type->options, values);
     return rc;
+}
+
+/* ---- start-up ---------------------------------------------------------------------------- */
+
+void export_hold_doors(bool is_held)
+{
+    struct export *export;
+
+    doors_are_held = is_held;
+    if (is_held) {
+        return;
+    }
+    list_for_each(export, &exports, link) {
+        if (export->is_open && !export->is_shutting_down) {
+            export->type->admit(export);
+        }
+    }
+}
+
+bool export_doors_are_held(void)
+{
+    return doors_are_held;
 }
 
 /* ---- delete ------------------------------------------------------------------------------- */

@@ -27,6 +27,8 @@ struct export_type {
     CO_SLOT MAIN_SLOT int (*co_open)(struct export *export, const void *options, struct err **reterr);
     /* May it be closed without taking something away from somebody? -EBUSY names them. */
     MAIN_SLOT int (*check_unused)(struct export *export, struct err **reterr);
+    /* Doors are no longer held: look whether somebody knocks. */
+    MAIN_SLOT void (*admit)(struct export *export);
     /* No new connections from here on; the id is not found by others any more. Does not yield. */
     MAIN_SLOT void (*shut)(struct export *export);
     /* Shut already: disconnect, unplug, undo co_open(); returns when all of it is gone. */
@@ -49,6 +51,12 @@ MAIN_LOOP CO_FN
 int export_co_delete(const char *id, bool hard, struct err **reterr);
 MAIN_LOOP
 json_t *export_describe_all(void);
+/* While doors are held, exports listen but let nobody in: for start-up, until every option has succeeded.
+ * Letting go admits who waits in the backlogs. */
+MAIN_LOOP
+void export_hold_doors(bool is_held);
+MAIN_LOOP
+bool export_doors_are_held(void);
 /* For query-waits: one object per export that is shutting down. */
 MAIN_LOOP
 void export_describe_waits(json_t *to_array);

@@ -402,6 +402,12 @@ static int vhost_user_check_unused(struct export *export, struct err **reterr)
 }
 
 MAIN_LOOP
+static void vhost_user_admit(struct export *export)
+{
+    vu_server_admit(to_vhost_user(export)->server);
+}
+
+MAIN_LOOP
 static void vhost_user_shut(struct export *export)
 {
     struct vhost_user *vu = to_vhost_user(export);
@@ -460,6 +466,7 @@ const struct export_type vhost_user_scsi_export_type = {
     .bytes = sizeof(struct vhost_user),
     .co_open = vhost_user_open,
     .check_unused = vhost_user_check_unused,
+    .admit = vhost_user_admit,
     .shut = vhost_user_shut,
     .co_close = vhost_user_close,
     .describe = vhost_user_describe,

@@ -25,6 +25,8 @@ int vu_server_new(const struct vu_server_config *config, struct vu_server **ret_
                   struct err **reterr);
 /* No further connection is taken; the socket is closed. Idempotent. */
 MAIN_LOOP
+void vu_server_admit(struct vu_server *server); /* doors are no longer held */
+MAIN_LOOP
 void vu_server_shut(struct vu_server *server);
 /* Shut, disconnect, wait until the device's rings are let go, free. */
 MAIN_LOOP CO_FN

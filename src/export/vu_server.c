@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "export/export.h"
 #include "export/vu_int.h"
 #include "loop/io.h"
 #include "os/file.h"
@@ -55,12 +56,23 @@ const struct virtio_transport_ops vu_transport_ops = {
 
 /* (V1) */
 MAIN_LOOP
+static unsigned listen_events(const struct vu_server *server)
+{
+    return server->session == NULL && !export_doors_are_held() ? LOOP_IN : 0;
+}
+
+MAIN_LOOP
 static void listen_rearm(struct vu_server *server)
 {
     loop_assert_home(loop_main());
     if (server->listen_fd >= 0) {
-        loop_watch_set(&server->listen, server->session == NULL ? LOOP_IN : 0);
+        loop_watch_set(&server->listen, listen_events(server));
     }
+}
+
+void vu_server_admit(struct vu_server *server)
+{
+    listen_rearm(server);
 }
 
 MAIN_LOOP
@@ -106,7 +118,7 @@ int vu_server_new(const struct vu_server_config *config, struct vu_server **ret_
     int rc;
 
     loop_assert_home(loop_main());
-    rc = loop_watch_add(&server->listen, config->listen_fd, LOOP_IN, &listen_ops, server);
+    rc = loop_watch_add(&server->listen, config->listen_fd, listen_events(server), &listen_ops, server);
     if (rc < 0) {
         mem_free(server);
         return err_set_errno(reterr, -rc, "export '%s': cannot watch its socket", config->name);

@@ -72,7 +72,6 @@ void qmp_server_free(struct qmp_server *server)
         loop_assert_home(loop_main());
         loop_watch_remove(&server->watch);
         loop_timer_cancel(&server->pause);
-        (void)os_socket_shutdown(server->fd); /* an engine may keep the file a little beyond close */
         os_close_now(server->fd);
         mem_free(server);
     }
