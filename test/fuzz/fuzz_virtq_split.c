@@ -3,10 +3,10 @@
  * order with what a device does.
  *
  * An input is a set-up (features, size, first index, where the rings are), a few descriptors for
- * the table and the indirect table in a short code, and then steps. Asserted: a chain lies in guest
- * memory, its sums are right, its pieces are bounded; a queue that refused something is broken and
- * says why; the count of elements out is exact; nothing but guest memory is written (the
- * sanitizer's part).
+ * the table and the indirect table in a short code, and then steps. Asserted: exactly the chains
+ * are taken that the standard allows, with the sums that a second walk gives; a chain lies in guest
+ * memory, its pieces are bounded; a queue that refused something is broken and says why; the count
+ * of elements out is exact; nothing but guest memory is written (the sanitizer's part).
  */
 #include "fuzz.h"
 #include "base/bytes.h"
@@ -139,7 +139,104 @@ static void put_ring(struct fuzz_input *input, uint16_t first_avail)
     }
 }
 
+/* ---- the chain as the standard has it (virtio 1.3, 2.7.5), written down once more ---- */
+
+struct expected {
+    bool is_good;
+    bool jumps; /* the driver's index, now: the queue may have looked before */
+    uint16_t head;
+    uint64_t out_bytes, in_bytes;
+};
+
+/* Guest address of a ring address of the front end. */
+static uint64_t guest_of(uint64_t user)
+{
+    return user >= USER_B ? user - USER_B + REGION_BYTES : user - USER_A;
+}
+
+static bool guest_read(uint64_t address, void *to, size_t bytes)
+{
+    uint8_t *at = to;
+
+    if (address > RAM_BYTES || bytes > RAM_BYTES - address) {
+        return false;
+    }
+    for (; bytes > 0; bytes--, address++, at++) {
+        *at = *(address < REGION_BYTES ? ram_a + address : ram_b + (address - REGION_BYTES));
+    }
+    return true;
+}
+
+static bool model_buffer(struct expected *chain, const struct ring_desc *desc, unsigned *pieces)
+{
+    bool writable = (desc->flags & RING_DESC_F_WRITE) != 0;
+    uint64_t end = desc->addr + desc->len;
+
+    if (desc->len == 0 || desc->addr > RAM_BYTES || desc->len > RAM_BYTES - desc->addr ||
+        (!writable && chain->in_bytes > 0)) {
+        return false;
+    }
+    *pieces += desc->addr < REGION_BYTES && end > REGION_BYTES ? 2 : 1;
+    *(writable ? &chain->in_bytes : &chain->out_bytes) += desc->len;
+    return *pieces <= VIRTQ_IOV_MAX;
+}
+
+static bool model_enters(const struct ring_desc *desc, bool may, bool is_indirect)
+{
+    return may && !is_indirect && (desc->flags & RING_DESC_F_NEXT) == 0 && desc->len != 0 &&
+           desc->len % sizeof(*desc) == 0;
+}
+
+static bool model_walk(const struct virtq_config *config, struct expected *chain)
+{
+    uint64_t table = guest_of(config->desc_user);
+    uint32_t count = config->size, i = chain->head, seen = 0;
+    bool may = (config->features >> VIRTIO_RING_F_INDIRECT_DESC & 1) != 0, is_indirect = false;
+    unsigned pieces = 0;
+    struct ring_desc desc;
+
+    for (;;) {
+        if (i >= count || seen++ >= count || !guest_read(table + i * 16ull, &desc, sizeof(desc))) {
+            return false;
+        }
+        if ((desc.flags & RING_DESC_F_INDIRECT) != 0) {
+            if (!model_enters(&desc, may, is_indirect)) {
+                return false;
+            }
+            is_indirect = true;
+            table = desc.addr;
+            count = desc.len / 16;
+            i = seen = 0;
+            continue;
+        }
+        if (!model_buffer(chain, &desc, &pieces)) {
+            return false;
+        }
+        if ((desc.flags & RING_DESC_F_NEXT) == 0) {
+            return true;
+        }
+        i = desc.next;
+    }
+}
+
+/* What the next pop will find, if it finds anything. */
+HOME_LOOP
+static struct expected expect_chain(const struct virtq *queue, const struct virtq_config *config)
+{
+    uint64_t avail = guest_of(config->avail_user);
+    uint16_t base = (uint16_t)virtq_base(queue), index = 0;
+    struct expected chain = {.is_good = false};
+
+    guest_read(avail + 2, &index, sizeof(index));
+    guest_read(avail + 4 + 2 * (base & (config->size - 1u)), &chain.head, sizeof(chain.head));
+    chain.jumps = (uint16_t)(index - base) > config->size;
+    chain.is_good = chain.head < config->size && model_walk(config, &chain);
+    return chain;
+}
+
 /* ---- the device's half ---- */
+
+static struct virtq_config current; /* as last started */
 
 static bool in_ram(const struct iovec *iov)
 {
@@ -181,11 +278,13 @@ static void step_pop(struct virtq *queue)
     bool was_broken = virtq_is_broken(queue);
     unsigned out = virtq_out(queue);
     struct live *place = &places[0];
+    struct expected expected;
     int rc;
 
     if (live_count == OUT_MAX) {
         return;
     }
+    expected = virtq_is_started(queue) ? expect_chain(queue, &current) : (struct expected){0};
     for (unsigned i = 0; i < live_count; i++) { /* the first place that is free */
         if (live[i] == place) {
             place++;
@@ -197,12 +296,17 @@ static void step_pop(struct virtq *queue)
         assert(!was_broken);
         assert(virtq_is_broken(queue));
         assert(err != NULL && err->text[0] != '\0');
+        assert(!expected.is_good || expected.jumps);
         err_free(err);
         return;
     }
     assert(err == NULL);
     assert(virtq_out(queue) == out + (unsigned)rc);
     if (rc == 1) {
+        assert(expected.head == place->elem.head);
+        assert(expected.is_good);
+        assert(place->elem.out_bytes == expected.out_bytes);
+        assert(place->elem.in_bytes == expected.in_bytes);
         place->serial = ++serial;
         live[live_count++] = place;
         check_elem(queue, &place->elem);
@@ -265,6 +369,7 @@ static void restart(struct virtq *queue, struct fuzz_input *input, uint8_t argum
         assert(!virtq_is_started(queue));
         err_free(err);
     } else {
+        current = config;
         put_ring(input, config.next_avail);
     }
 }
