@@ -185,6 +185,15 @@ static int reported_lun(const struct bench *bench, uint32_t i)
     return i < count ? (field[0] & 0x3f) << 8 | field[1] : -1;
 }
 
+/* Without the blanks at the end. */
+static int text_bytes(const uint8_t *text, int bytes)
+{
+    while (bytes > 0 && (text[bytes - 1] == ' ' || text[bytes - 1] == '\0')) {
+        bytes--;
+    }
+    return bytes;
+}
+
 /* Is it a disk, and which? */
 BLOCKING
 static int inquire(struct bench *bench, int target, int lun, bool *ret_is_disk,
@@ -202,8 +211,9 @@ static int inquire(struct bench *bench, int target, int lun, bool *ret_is_disk,
     }
     *ret_is_disk = data[0] == 0; /* peripheral qualifier 0, direct access */
     mem_free(bench->description);
-    bench->description = str_format("target %d lun %d, %.8s %.16s", target, lun,
-                                    (const char *)data + 8, (const char *)data + 16);
+    bench->description = str_format("target %d lun %d, %.*s %.*s", target, lun,
+                                    text_bytes(data + 8, 8), (const char *)data + 8,
+                                    text_bytes(data + 16, 16), (const char *)data + 16);
     return 0;
 }
 
