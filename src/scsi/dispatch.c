@@ -17,6 +17,7 @@
 #define LENGTH(at, bytes) .length_at = (at), .length_bytes = (bytes)
 enum {
     CTL = 0xc0,     /* CONTROL: vendor specific bits are ignored */
+    LUN = 0xe0,     /* SCSI-2's LUN in byte 1, ignored: Linux sets it until INQUIRY says SPC */
     RW_BITS = 0x1a, /* DPO, FUA, FUA_NV; not RDPROTECT/WRPROTECT */
     GROUP = 0x3f,   /* group number: ignored, there is no grouping function (SBC-4 4.23) */
     RANGE_WRITE = SCSI_CMD_MEDIUM | SCSI_CMD_WRITES | SCSI_CMD_OUT | SCSI_CMD_RANGE,
@@ -24,24 +25,24 @@ enum {
 };
 
 static const struct scsi_command commands[256] = {
-    [0x00] = {.name = "TEST UNIT READY", .usage = {0x00, 0, 0, 0, 0, CTL},
+    [0x00] = {.name = "TEST UNIT READY", .usage = {0x00, LUN, 0, 0, 0, CTL},
               .co_run = scsi_co_test_unit_ready},
     [0x03] = {.name = "REQUEST SENSE", .flags = SCSI_CMD_IGNORES_UA, .unit = SCSI_UNIT_BYTES,
-              LENGTH(4, 1), .usage = {0x03, 0x01, 0, 0, 0xff, CTL},
+              LENGTH(4, 1), .usage = {0x03, LUN | 0x01, 0, 0, 0xff, CTL},
               .co_run = scsi_co_request_sense},
     [0x08] = {.name = "READ(6)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
-              LENGTH(4, 1), .usage = {0x08, 0x1f, 0xff, 0xff, 0xff, CTL},
+              LENGTH(4, 1), .usage = {0x08, LUN | 0x1f, 0xff, 0xff, 0xff, CTL},
               .co_run = scsi_co_read},
     [0x0a] = {.name = "WRITE(6)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_BLOCKS,
-              LENGTH(4, 1), .usage = {0x0a, 0x1f, 0xff, 0xff, 0xff, CTL},
+              LENGTH(4, 1), .usage = {0x0a, LUN | 0x1f, 0xff, 0xff, 0xff, CTL},
               .co_run = scsi_co_write},
     [0x12] = {.name = "INQUIRY", .flags = SCSI_CMD_IGNORES_UA, .unit = SCSI_UNIT_BYTES,
-              LENGTH(3, 2), .usage = {0x12, 0x01, 0xff, 0xff, 0xff, CTL},
+              LENGTH(3, 2), .usage = {0x12, LUN | 0x01, 0xff, 0xff, 0xff, CTL},
               .co_run = scsi_co_inquiry},
     [0x1a] = {.name = "MODE SENSE(6)", .unit = SCSI_UNIT_BYTES, LENGTH(4, 1),
-              .usage = {0x1a, 0x08, 0xff, 0xff, 0xff, CTL}, .co_run = scsi_co_mode_sense_6},
+              .usage = {0x1a, LUN | 0x08, 0xff, 0xff, 0xff, CTL}, .co_run = scsi_co_mode_sense_6},
     [0x25] = {.name = "READ CAPACITY(10)", .unit = SCSI_UNIT_FIXED,
-              .usage = {0x25, 0, ALL4, 0, 0, 0x01, CTL}, .co_run = scsi_co_read_capacity_10},
+              .usage = {0x25, LUN, ALL4, 0, 0, 0x01, CTL}, .co_run = scsi_co_read_capacity_10},
     [0x28] = {.name = "READ(10)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
               LENGTH(7, 2), .usage = {0x28, RW_BITS, ALL4, GROUP, 0xff, 0xff, CTL},
               .co_run = scsi_co_read},
@@ -49,7 +50,7 @@ static const struct scsi_command commands[256] = {
               LENGTH(7, 2), .usage = {0x2a, RW_BITS, ALL4, GROUP, 0xff, 0xff, CTL},
               .co_run = scsi_co_write},
     [0x35] = {.name = "SYNCHRONIZE CACHE(10)", .flags = RANGE_READ,
-              LENGTH(7, 2), .usage = {0x35, 0x06, ALL4, GROUP, 0xff, 0xff, CTL},
+              LENGTH(7, 2), .usage = {0x35, LUN | 0x06, ALL4, GROUP, 0xff, 0xff, CTL},
               .co_run = scsi_co_synchronize_cache},
     [0x41] = {.name = "WRITE SAME(10)", .flags = RANGE_WRITE, .unit = SCSI_UNIT_ONE_BLOCK,
               LENGTH(7, 2), .usage = {0x41, 0x08, ALL4, GROUP, 0xff, 0xff, CTL},
@@ -58,7 +59,7 @@ static const struct scsi_command commands[256] = {
               .flags = SCSI_CMD_MEDIUM | SCSI_CMD_WRITES | SCSI_CMD_OUT | SCSI_CMD_THIN,
               .usage = {0x42, 0x00, 0, 0, 0, 0, GROUP, 0xff, 0xff, CTL}, .co_run = scsi_co_unmap},
     [0x5a] = {.name = "MODE SENSE(10)", .unit = SCSI_UNIT_BYTES, LENGTH(7, 2),
-              .usage = {0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, CTL},
+              .usage = {0x5a, LUN | 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, CTL},
               .co_run = scsi_co_mode_sense_10},
     [0x88] = {.name = "READ(16)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
               LENGTH(10, 4), .usage = {0x88, RW_BITS, ALL8, ALL4, GROUP, CTL},
@@ -73,7 +74,7 @@ static const struct scsi_command commands[256] = {
               LENGTH(10, 4), .usage = {0x93, 0x09, ALL8, ALL4, GROUP, CTL},
               .co_run = scsi_co_write_same},
     [0xa0] = {.name = "REPORT LUNS", .flags = SCSI_CMD_IGNORES_UA, .unit = SCSI_UNIT_BYTES,
-              LENGTH(6, 4), .usage = {0xa0, 0, 0xff, 0, 0, 0, ALL4, 0, CTL}},
+              LENGTH(6, 4), .usage = {0xa0, LUN, 0xff, 0, 0, 0, ALL4, 0, CTL}},
     [0xa8] = {.name = "READ(12)", .flags = RANGE_READ, .unit = SCSI_UNIT_BLOCKS,
               LENGTH(6, 4), .usage = {0xa8, RW_BITS, ALL4, ALL4, GROUP, CTL},
               .co_run = scsi_co_read},

@@ -216,15 +216,17 @@ static void buffer_init(struct buffer *buffer, const void *data, size_t bytes)
     buffer->iov[3] = (struct iovec){at + first + second, bytes - first - second};
 }
 
+static void check_canaries(const uint8_t *at, size_t bytes)
+{
+    assert(at[0] == CANARY);
+    assert(memcmp(at, at + 1, bytes - 1) == 0);
+}
+
 /* Only the first @filled bytes of data-in may have been written. */
 static void buffer_check(const struct buffer *buffer, size_t filled)
 {
-    for (size_t i = 0; i < CANARY_BYTES; i++) {
-        assert(buffer->memory[i] == CANARY);
-    }
-    for (size_t i = CANARY_BYTES + filled; i < buffer->bytes + 2 * CANARY_BYTES; i++) {
-        assert(buffer->memory[i] == CANARY);
-    }
+    check_canaries(buffer->memory, CANARY_BYTES);
+    check_canaries(buffer->memory + CANARY_BYTES + filled, buffer->bytes - filled + CANARY_BYTES);
 }
 
 static void check_answer(const struct scsi_cmd *cmd)

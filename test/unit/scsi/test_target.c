@@ -237,6 +237,7 @@ static void report_luns_golden(void **state)
         assert_sense(RUN_TARGET(table, 4, 0, in, 64, 0xa0, 0, (uint8_t)select, [9] = 64),
                      BAD_CDB);
     }
+    assert_good(RUN_TARGET(table, 4, 0, in, 64, 0xa0, 0x20, 0, [9] = 64), 40); /* SCSI-2's LUN */
     assert_sense(RUN_TARGET(table, 4, 0, in, 64, 0xa0, 1, 0, 0, 0, 0, 0, 0, 0, 64), BAD_CDB);
     for (size_t i = 0; i < countof(slots); i++) {
         unplug(slots[i]);
