@@ -65,9 +65,13 @@ static inline struct co *home_start(struct home *home, co_fn *fn, void *opaque, 
     return co;
 }
 
-/* @fn must abort, having said every one of @texts (NULL-terminated). */
+/* @fn must abort, having said every one of @texts (NULL-terminated). Not under the thread sanitizer: a
+ * child of a process with fibers knows nothing of earlier synchronisation, so it reports false races. */
 static inline void expect_death(void (*fn)(void), const char *const *texts)
 {
+#ifdef CAISSON_TSAN
+    print_message("skipped: a death test under the thread sanitizer\n");
+#else
     char said[4096];
     size_t bytes = 0;
     ssize_t got;
@@ -96,5 +100,6 @@ static inline void expect_death(void (*fn)(void), const char *const *texts)
             fail_msg("'%s' does not say '%s'", said, *texts);
         }
     }
+#endif
 }
 #define DIES_SAYING(fn, ...) expect_death(fn, (const char *const[]){__VA_ARGS__, NULL})

@@ -448,6 +448,8 @@ static void finishes(void *opaque)
 
         if (wait != NULL) {
             co_wait_complete(wait, 42);
+        } else {
+            sched_yield();
         }
     }
 }
@@ -500,6 +502,7 @@ static void contends(void *opaque)
         struct contest *current = at_load(&contest);
 
         if (current == NULL || current == last) {
+            sched_yield();
             continue;
         }
         last = current;
@@ -515,7 +518,7 @@ static void holds_contests(void *opaque)
 {
     static struct contest contests[2];
 
-    for (int i = 0; i < 5000; i++) {
+    for (int i = 0; i < 2000; i++) {
         struct contest *current = &contests[i % 2];
         int64_t winner;
 
@@ -526,7 +529,7 @@ static void holds_contests(void *opaque)
         winner = co_wait_block(&current->wait);
         expect(winner == 1 || winner == 2);
         while (at_load(&answers) < 2) {
-            co_yield_turn();
+            sched_yield();
         }
         expect(at_load(&current->won) == 1);
     }
@@ -565,7 +568,10 @@ int main(int argc, char **argv)
         loop_test(waits_race_with_foreign_threads),
         loop_test(exactly_one_of_two_ends_a_wait),
     };
+    int failures;
 
     test_begin(argc, argv);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    failures = cmocka_run_group_tests(tests, NULL, NULL);
+    pool_stop();
+    return failures;
 }
