@@ -77,8 +77,8 @@ static void check(struct blk_node *node, struct mem_disk *disk, uint64_t offset,
     expect(bytes % align == 0);
     expect(bytes > 0);
     expect(offset + bytes <= (blk_node_bytes(node) + align - 1) / align * align);
-    expect(disk->transfer_max == 0 || bytes <= disk->transfer_max);
     if (iov != NULL) {
+        expect(disk->transfer_max == 0 || bytes <= disk->transfer_max);
         expect(iov_bytes(iov, count) == bytes);
         expect(count <= IOV_MAX_ELEMENTS);
         for (size_t i = 0; i < count; i++) {
@@ -442,4 +442,35 @@ void join(void)
     while (at_load(&running) > 0) {
         loop_co_sleep(200000);
     }
+}
+
+/* ---- I/O threads --------------------------------------------------------------------------------- */
+
+static struct iothread *threads[4];
+static unsigned thread_count;
+
+void threads_start(unsigned count)
+{
+    static const struct iothread_options options = {.thread_pool_max = 8};
+
+    while (thread_count < count) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "io%u", thread_count);
+        expect(iothread_co_new(name, &options, NULL) == 0);
+        threads[thread_count++] = iothread_find(name);
+    }
+}
+
+void threads_stop(void)
+{
+    while (thread_count > 0) {
+        expect(iothread_co_delete(threads[--thread_count], NULL) == 0);
+    }
+}
+
+struct loop *thread_loop(unsigned i)
+{
+    loop_assert_main();
+    return thread_count == 0 ? loop_main() : iothread_loop(threads[i % thread_count]);
 }

@@ -75,6 +75,14 @@ int user_zero(struct test_user *user, uint64_t offset, uint64_t bytes, unsigned 
 /* A path of a scratch file of @bytes zeroes, removed at the end of the test. */
 const char *scratch_file(uint64_t bytes);
 
+/* I/O threads "io0", "io1", …; the loop of number @i modulo their count, the main loop if there are
+ * none. */
+MAIN_LOOP CO_FN
+void threads_start(unsigned count);
+MAIN_LOOP CO_FN
+void threads_stop(void);
+struct loop *thread_loop(unsigned i);
+
 /* A coroutine on @loop; join() waits for all that were begun. */
 void begin(struct loop *loop, void (*fn)(void *opaque), void *opaque);
 CO_FN
