@@ -28,6 +28,7 @@ struct mem_disk {
     uint64_t discarded_offset, discarded_bytes;
 };
 extern const struct blk_driver mem_driver; /* options: size, align, memory-align, max, … */
+MAIN_LOOP
 struct mem_disk *mem_disk(const char *node_name);
 
 int block_setup(void **state);
@@ -81,6 +82,7 @@ MAIN_LOOP CO_FN
 void threads_start(unsigned count);
 MAIN_LOOP CO_FN
 void threads_stop(void);
+MAIN_LOOP
 struct loop *thread_loop(unsigned i);
 
 /* A coroutine on @loop; join() waits for all that were begun. */

@@ -227,6 +227,7 @@ static void section_keeps_node(void *opaque)
 
 static unsigned entered;
 
+TSA_TRUST /* two tokens of one root */
 CO_FN
 static void restarted_batch(void *opaque)
 {

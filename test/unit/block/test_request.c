@@ -36,7 +36,7 @@ static size_t random_iov(struct iovec *iov, size_t bytes)
     return count;
 }
 
-CO_FN
+CO_FN GRAPH_RD
 static void random_write(struct blk_root *root, uint64_t offset, size_t bytes)
 {
     struct iovec iov[IOV_MAX_TEST];
@@ -52,7 +52,7 @@ static void random_write(struct blk_root *root, uint64_t offset, size_t bytes)
                                random_below(4) == 0 ? BLK_REQ_FUA : 0) == 0);
 }
 
-CO_FN
+CO_FN GRAPH_RD
 static void random_read(struct blk_root *root, uint64_t offset, size_t bytes)
 {
     struct iovec iov[IOV_MAX_TEST];
@@ -67,7 +67,7 @@ static void random_read(struct blk_root *root, uint64_t offset, size_t bytes)
     }
 }
 
-CO_FN
+CO_FN GRAPH_RD
 static void random_op(struct blk_root *root)
 {
     uint64_t offset = random_below(DISK_BYTES);
