@@ -169,27 +169,42 @@ bool str_is_wellformed_id(const char *text)
 
 enum { DISTANCE_BYTES_MAX = 64 };
 
+static char folded(char c)
+{
+    return c == '_' ? '-' : c;
+}
+
+/* The cheapest way to make the first @i letters of @a the first @j of @b, when rows[0] and rows[1] hold
+ * those for i - 2 and i - 1 letters. */
+static size_t cheapest(const char *a, size_t i, const char *b, size_t j,
+                       size_t rows[3][DISTANCE_BYTES_MAX + 1])
+{
+    bool same = folded(a[i - 1]) == folded(b[j - 1]);
+    size_t best = min_of(rows[1][j - 1] + !same, min_of(rows[1][j], rows[2][j - 1]) + 1);
+
+    if (i > 1 && j > 1 && folded(a[i - 1]) == folded(b[j - 2]) &&
+        folded(a[i - 2]) == folded(b[j - 1])) {
+        best = min_of(best, rows[0][j - 2] + 1); /* two swapped */
+    }
+    return best;
+}
+
 static size_t edit_distance(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
 {
-    size_t row[DISTANCE_BYTES_MAX + 1];
+    size_t rows[3][DISTANCE_BYTES_MAX + 1] = {{0}};
 
     for (size_t j = 0; j <= b_bytes; j++) {
-        row[j] = j;
+        rows[2][j] = j;
     }
     for (size_t i = 1; i <= a_bytes; i++) {
-        size_t diagonal = row[0];
-
-        row[0] = i;
+        memcpy(rows[0], rows[1], sizeof(rows[0]));
+        memcpy(rows[1], rows[2], sizeof(rows[1]));
+        rows[2][0] = i;
         for (size_t j = 1; j <= b_bytes; j++) {
-            char x = a[i - 1] == '_' ? '-' : a[i - 1];
-            char y = b[j - 1] == '_' ? '-' : b[j - 1];
-            size_t replaced = diagonal + (x != y);
-
-            diagonal = row[j];
-            row[j] = min_of(replaced, min_of(row[j], row[j - 1]) + 1);
+            rows[2][j] = cheapest(a, i, b, j, rows);
         }
     }
-    return row[b_bytes];
+    return rows[2][b_bytes];
 }
 
 size_t str_distance(const char *a, const char *b)

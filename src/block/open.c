@@ -84,6 +84,25 @@ struct plan {
 };
 
 MAIN_LOOP
+static void add_driver_name(const struct blk_driver *driver, void *opaque)
+{
+    struct strbuf *names = opaque;
+
+    strbuf_addf(names, "%s'%s'", names->bytes > 0 ? ", " : "", driver->name);
+}
+
+MAIN_LOOP
+static void report_unknown_driver(const char *name, struct err **reterr)
+{
+    struct strbuf known = {0};
+
+    blk_driver_each(add_driver_name, &known);
+    err_set(reterr, EINVAL, "Parameter 'driver' does not accept value '%s', only %s", name,
+            known.text != NULL ? known.text : "none");
+    strbuf_fini(&known);
+}
+
+MAIN_LOOP
 static const struct blk_driver *choose_driver(const struct plan *plan, json_t *options)
 {
     json_t *value = json_object_get(options, "driver");
@@ -99,8 +118,7 @@ static const struct blk_driver *choose_driver(const struct plan *plan, json_t *o
     }
     driver = blk_driver_find(json_string_value(value));
     if (driver == NULL) {
-        err_set(plan->reterr, EINVAL, "Parameter 'driver' does not accept value '%s'",
-                json_string_value(value));
+        report_unknown_driver(json_string_value(value), plan->reterr);
     }
     return driver;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -60,6 +61,15 @@ static int connect_to(const struct sockaddr_un *address, int flags)
     return fd;
 }
 
+/* Whoever listened at the other end of @fd is no more. (A killed process's ring may keep its sockets
+ * open a little longer than itself.) */
+static bool listener_is_dead(int fd)
+{
+    pid_t pid = os_socket_peer_pid(fd);
+
+    return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
 /* Remove @address's socket file if nobody answers there. */
 static void remove_stale(const struct sockaddr_un *address)
 {
@@ -70,10 +80,11 @@ static void remove_stale(const struct sockaddr_un *address)
         return; /* bind() will say what is wrong, if anything */
     }
     fd = connect_to(address, SOCK_NONBLOCK);
+    if (fd == -ECONNREFUSED || (fd >= 0 && listener_is_dead(fd))) {
+        unlink(address->sun_path);
+    }
     if (fd >= 0) {
         close(fd);
-    } else if (fd == -ECONNREFUSED) {
-        unlink(address->sun_path);
     }
 }
 

@@ -121,7 +121,10 @@ static void near_names(void **state)
 {
     assert_int_equal(str_distance("filename", "filenam"), 1);
     assert_int_equal(str_distance("scsi_id", "scsi-id"), 0);
-    assert_int_equal(str_distance("node-nmae", "node-name"), 2);
+    assert_int_equal(str_distance("node-nmae", "node-name"), 1);
+    assert_int_equal(str_distance("lnu", "lun"), 1);
+    assert_int_equal(str_distance("kitten", "sittin"), 2);
+    assert_int_equal(str_distance("abcdefgh", "badcefgh"), 2);
     assert_true(str_distance("filename", "node-name") == SIZE_MAX);
     assert_true(str_distance("a", "b") == SIZE_MAX);
     assert_true(str_distance("", "id") == SIZE_MAX);
