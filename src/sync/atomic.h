@@ -43,17 +43,21 @@ extern char at_fence_place; /* asym.c */
 #endif
 #define at_compiler_fence() __asm__ volatile("" ::: "memory")
 
-/* A uint64_t store that the explorer may hold in a store buffer until the actor's next fence or
- * read-modify-write (the release form until those before it have left, at least). Elsewhere a relaxed
- * store, or a release. */
+/* A uint64_t store (16: a uint16_t one) that the explorer may hold in a store buffer until the
+ * actor's next fence or read-modify-write (the release form until those before it have left, at
+ * least). Elsewhere a relaxed store, or a release. */
 #ifdef EXPLORE
 #define at_store_buffered(p, v) explore_store_buffered(p, v)
 #define at_store_release_buffered(p, v) explore_store_release_buffered(p, v)
+#define at_store16_buffered(p, v) explore_store16_buffered(p, v)
+#define at_store16_release_buffered(p, v) explore_store16_release_buffered(p, v)
 #define at_load_buffered(p) explore_load_buffered(p)
 #define at_load_acquire_buffered(p) explore_load_buffered(p)
 #else
 #define at_store_buffered(p, v) at_store_relaxed(p, v)
 #define at_store_release_buffered(p, v) at_store_release(p, v)
+#define at_store16_buffered(p, v) at_store_relaxed(p, v)
+#define at_store16_release_buffered(p, v) at_store_release(p, v)
 #define at_load_buffered(p) at_load_relaxed(p)
 #define at_load_acquire_buffered(p) at_load_acquire(p)
 #endif

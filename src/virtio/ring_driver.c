@@ -64,7 +64,7 @@ bool ring_driver_publish(struct ring_driver *driver)
     if (driver->next_avail == before) {
         return false;
     }
-    at_store_release(&driver->avail->idx, htole16(driver->next_avail)); /* pairs: load_avail() */
+    at_store16_release_buffered(&driver->avail->idx, htole16(driver->next_avail)); /* pairs: load_avail() */
     driver->published = driver->next_avail;
     at_fence();
     if (driver->event_idx) {
@@ -102,11 +102,11 @@ int ring_driver_take(struct ring_driver *driver, uint32_t *ret_written)
 bool ring_driver_want_call(struct ring_driver *driver, bool wanted)
 {
     if (!driver->event_idx) {
-        at_store_relaxed(&driver->avail->flags, htole16(wanted ? 0 : RING_AVAIL_F_NO_INTERRUPT));
+        at_store16_buffered(&driver->avail->flags, htole16(wanted ? 0 : RING_AVAIL_F_NO_INTERRUPT));
     } else if (wanted) {
-        at_store_relaxed(ring_used_event(driver->avail, driver->size), htole16(driver->next_used));
+        at_store16_buffered(ring_used_event(driver->avail, driver->size), htole16(driver->next_used));
     } else { /* half the range away: not reached before it is set again */
-        at_store_relaxed(ring_used_event(driver->avail, driver->size),
+        at_store16_buffered(ring_used_event(driver->avail, driver->size),
                          htole16((uint16_t)(driver->next_used + 0x8000)));
     }
     at_fence();

@@ -49,7 +49,7 @@ HOME_LOOP
 static int split_translate(struct virtq *queue, struct guest_memory *memory, struct err **reterr)
 {
     const struct virtq_config *config = &queue->config;
-    void *desc, *avail = NULL, *used = NULL;
+    void *desc = NULL, *avail = NULL, *used = NULL;
     int rc;
 
     rc = find_part(queue, memory, "the descriptor table", config->desc_user,
@@ -269,7 +269,7 @@ static void arm_kick(struct virtq *queue)
 {
     struct split_ring *ring = &queue->split;
 
-    at_store_relaxed(ring_avail_event(ring->used, queue->size), htole16(ring->next_avail));
+    at_store16_buffered(ring_avail_event(ring->used, queue->size), htole16(ring->next_avail));
     ring->armed_at = ring->next_avail;
     at_fence();
 }
@@ -366,7 +366,7 @@ static bool split_flush(struct virtq *queue)
         return false;
     }
     /* pairs with the driver's acquire */
-    at_store_release(&ring->used->idx, htole16(ring->next_used));
+    at_store16_release_buffered(&ring->used->idx, htole16(ring->next_used));
     ring->used_flushed = ring->next_used;
     at_fence(); /* (S3) */
     if (unlikely(queue->never_flushed)) {
@@ -395,7 +395,7 @@ static void split_set_kicks(struct virtq *queue, bool wanted)
         }
         return; /* not wanted: avail_event stays behind, and the driver's index has passed it */
     }
-    at_store_relaxed(&used->flags, htole16(wanted ? 0 : RING_USED_F_NO_NOTIFY));
+    at_store16_buffered(&used->flags, htole16(wanted ? 0 : RING_USED_F_NO_NOTIFY));
     at_fence();
 }
 

@@ -34,8 +34,9 @@ enum {
 };
 
 struct buffered {
-    uint64_t *to;
+    void *to;
     uint64_t value;
+    unsigned bytes; /* 8 or 2 */
     bool is_release;
 };
 
@@ -200,7 +201,11 @@ static void buffer_take_out(struct actor *actor, unsigned i)
     actor->buffered--;
     memmove(&actor->buffer[i], &actor->buffer[i + 1],
             (actor->buffered - i) * sizeof(actor->buffer[0]));
-    __atomic_store_n(entry.to, entry.value, __ATOMIC_RELAXED);
+    if (entry.bytes == sizeof(uint16_t)) {
+        __atomic_store_n((uint16_t *)entry.to, (uint16_t)entry.value, __ATOMIC_RELAXED);
+    } else {
+        __atomic_store_n((uint64_t *)entry.to, entry.value, __ATOMIC_RELAXED);
+    }
     progress++;
 }
 
@@ -265,7 +270,7 @@ static void buffer_flush_nth(unsigned n)
     buffer_pick(n, &actor, &entry);
     if (replaying) {
         printf("  a store of actor %d reaches memory: %p = %llu\n", (int)(actor - actors),
-               (void *)actor->buffer[entry].to, (unsigned long long)actor->buffer[entry].value);
+               actor->buffer[entry].to, (unsigned long long)actor->buffer[entry].value);
     }
     buffer_take_out(actor, entry);
 }
@@ -375,30 +380,53 @@ void explore_step(const char *what)
     }
 }
 
-static void store_buffered(uint64_t *to, uint64_t value, bool is_release)
+static void store_buffered(struct buffered entry)
 {
     struct actor *actor;
 
-    if (self < 0) {
-        *to = value;
-        return;
-    }
+    assert(self >= 0);
     actor = &actors[self];
     explore_step("store-buffered");
     if (actor->buffered == BUFFERED_MAX) {
         buffer_take_out(actor, 0); /* the oldest may always go */
     }
-    actor->buffer[actor->buffered++] = (struct buffered){to, value, is_release};
+    actor->buffer[actor->buffered++] = entry;
 }
 
 void explore_store_buffered(uint64_t *to, uint64_t value)
 {
-    store_buffered(to, value, false);
+    if (self < 0) {
+        *to = value;
+        return;
+    }
+    store_buffered((struct buffered){to, value, sizeof(*to), false});
 }
 
 void explore_store_release_buffered(uint64_t *to, uint64_t value)
 {
-    store_buffered(to, value, true);
+    if (self < 0) {
+        *to = value;
+        return;
+    }
+    store_buffered((struct buffered){to, value, sizeof(*to), true});
+}
+
+void explore_store16_buffered(uint16_t *to, uint16_t value)
+{
+    if (self < 0) {
+        *to = value;
+        return;
+    }
+    store_buffered((struct buffered){to, value, sizeof(*to), false});
+}
+
+void explore_store16_release_buffered(uint16_t *to, uint16_t value)
+{
+    if (self < 0) {
+        *to = value;
+        return;
+    }
+    store_buffered((struct buffered){to, value, sizeof(*to), true});
 }
 
 uint64_t explore_load_buffered(const uint64_t *from)
