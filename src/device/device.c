@@ -35,7 +35,7 @@ static const struct opt device_opts[] = {
     {.name = "id", .type = OPT_STR, OPT_AT(struct device_options, id), .since = "0.1",
      .help = "its name, for device_del; without one it is found by its path"},
     {.name = "bus", .type = OPT_STR, OPT_AT(struct device_options, bus), .since = "0.1",
-     .help = "the bus of a host adapter: the export's id with \".0\"; may be left out if there is one"},
+     .help = "bus of a host adapter: the export's id with \".0\"; not needed if there is one"},
 };
 const struct opt_table device_options_table = {
     .name = "device",
@@ -198,11 +198,12 @@ static int bus_find(const struct device_options *options, struct hba **ret_hba, 
 
     if (bus == NULL) {
         *ret_hba = hba_only();
-        return *ret_hba != NULL ? 0
-                                : err_set(reterr, EINVAL,
-                                          "'bus' is missing and there is not exactly one host adapter "
-                                          "to take for '%s'; an export of type vhost-user-scsi with "
-                                          "id X has bus 'X.0'", options->driver);
+        if (*ret_hba != NULL) {
+            return 0;
+        }
+        return err_set(reterr, EINVAL, "'bus' is missing, and there is not exactly one adapter "
+                       "for '%s'; an export of type vhost-user-scsi with id X has bus 'X.0'",
+                       options->driver);
     }
     if (id_bytes > 2 && str_equal(bus + id_bytes - 2, ".0")) {
         id[id_bytes - 2] = '\0';
@@ -225,9 +226,8 @@ static int check_id(const struct device_options *options, struct err **reterr)
         return 0;
     }
     if (!str_is_wellformed_id(id)) {
-        return err_set(reterr, EINVAL,
-                       "Invalid device id '%s': it must begin with a letter and consist of letters, "
-                       "digits, '-', '.' and '_'", id);
+        return err_set(reterr, EINVAL, "Invalid device id '%s': it must begin with a letter and "
+                       "consist of letters, digits, '-', '.' and '_'", id);
     }
     if (device_find(id) != NULL) {
         return err_set(reterr, EEXIST, "Duplicate device ID '%s'", id);

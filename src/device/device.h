@@ -28,6 +28,7 @@ json_t *device_describe_scsi(void);              /* query-scsi-devices */
 MAIN_LOOP
 void device_describe_waits(json_t *to_array);    /* for query-waits: unplugs under way */
 MAIN_LOOP
-void device_driver_each(void (*each)(const char *name, const struct opt_table *properties, void *opaque),
+void device_driver_each(void (*each)(const char *name, const struct opt_table *properties,
+                                     void *opaque),
                         void *opaque);
 extern const struct event_def device_deleted_event; /* DEVICE_DELETED */

@@ -424,7 +424,8 @@ void hba_lun_resized(struct hba_lun *lun)
 
 /* "hba0 queue 3: WRITE(10) lba 2048 blocks 8, target 0 lun 2, parked, for 12.0 s" */
 MAIN_LOOP
-static void describe_slot(const struct hba_ring *ring, const struct hba_slot *slot, json_t *to_array)
+static void describe_slot(const struct hba_ring *ring, const struct hba_slot *slot,
+                          json_t *to_array)
 {
     const struct hba_view *view = &slot->view;
     uint32_t state = at_load_relaxed(&view->state); /* these six: (Q4) */

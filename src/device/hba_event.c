@@ -55,8 +55,8 @@ static void event_turn(struct hba_ring *ring)
             uint32_t in_bytes = slot->elem.in_bytes;
 
             hba_slot_unpop(slot);
-            hba_ring_break(ring, "an event buffer has %u writable bytes; an event takes %zu", in_bytes,
-                           sizeof(struct virtio_scsi_event));
+            hba_ring_break(ring, "an event buffer has %u writable bytes; an event takes %zu",
+                           in_bytes, sizeof(struct virtio_scsi_event));
             return;
         }
         event = list_first(&hba->events, struct hba_event, link);

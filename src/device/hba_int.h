@@ -42,7 +42,7 @@ struct hba_lun {
     struct blk_root *root;
     uint64_t serial;         /* never used twice: what a request remembers instead of an address */
     struct list hba_link;    /* main loop: hba->luns */
-    struct list nexus_link;  /* main loop: the ring of all LUNs that are ports of one logical unit */
+    struct list nexus_link;  /* main loop: a ring of those that are ports of one logical unit */
 };
 
 /* What main-loop code may see of a request: relaxed atomics, each whole, together maybe torn. */
@@ -146,7 +146,7 @@ struct hba {
 struct hba_request {
     struct hba_slot slot; /* first */
     struct list park_link;
-    struct hba_lun *lun;  /* parked or running: parked ones hold no token, purging takes them away */
+    struct hba_lun *lun;  /* while parked (without a token) or running */
     uint64_t tag;
     uint8_t target;
     uint16_t lun_number;
@@ -171,7 +171,7 @@ void hba_address_format(uint8_t target, uint16_t lun, uint8_t *lun_bytes);
 CO_FN
 struct loop *hba_queue_co_enter(struct hba_queue *queue);
 /* Run @fn at the queue's home, soon; posts to one home run in order. */
-typedef void hba_queue_fn(struct hba_queue *queue, void *opaque); /* label its definition HOME_LOOP */
+typedef void hba_queue_fn(struct hba_queue *queue, void *opaque); /* label it HOME_LOOP */
 ANY_THREAD
 void hba_queue_post(struct hba_queue *queue, hba_queue_fn *fn, void *opaque);
 /* The same on every queue of @hba, and wait until all have run: (H3). Every home has then left what
@@ -204,8 +204,8 @@ HOME_LOOP
 void hba_slot_unpop(struct hba_slot *slot);
 /* A chain begins to be worked on, or waits: what people are shown of it. */
 HOME_LOOP
-void hba_slot_show(struct hba_slot *slot, enum hba_request_state state, uint8_t target, uint16_t lun,
-                   const uint8_t *cdb, uint64_t lun_serial);
+void hba_slot_show(struct hba_slot *slot, enum hba_request_state state, uint8_t target,
+                   uint16_t lun, const uint8_t *cdb, uint64_t lun_serial);
 
 MAIN_LOOP CO_FN
 int hba_queue_co_start(struct hba_queue *queue, const struct virtio_queue_setup *setup,
@@ -236,8 +236,9 @@ HOME_LOOP
 bool hba_ring_has_parked(const struct hba_ring *ring, const struct hba_lun *lun);
 HOME_LOOP
 void hba_request_park(struct hba_request *request);
+/* Off the list; the caller completes or starts it. */
 HOME_LOOP
-void hba_request_unpark(struct hba_request *request); /* off the list; the caller completes or starts it */
+void hba_request_unpark(struct hba_request *request);
 
 /* ---- hba_tmf.c ---- */
 

@@ -148,7 +148,7 @@ void hba_queue_co_move(struct hba_queue *queue, struct loop *to)
         list_for_each(ring, &queue->rings, link) {
             hba_ring_detach(ring);
         }
-        at_store(&queue->home, to); /* (Q2): on the old home; from here on only @to touches the rings */
+        at_store(&queue->home, to); /* (Q2): on the old home; from here on the rings are @to's */
         loop_co_move(to);
         loop_assert_home(to);
         queue_arrive(queue);

@@ -307,8 +307,8 @@ static void request_serve(struct hba_request *request)
         uint32_t in_bytes = elem->in_bytes;
 
         hba_slot_unpop(&request->slot);
-        hba_ring_break(ring, "a request has %u writable bytes; its response alone takes %zu", in_bytes,
-                       resp_bytes);
+        hba_ring_break(ring, "a request has %u writable bytes; its response alone takes %zu",
+                       in_bytes, resp_bytes);
         return;
     }
     if (elem->out_bytes < head_bytes) {

@@ -19,8 +19,8 @@
 #include "os/file.h"
 
 enum {
-    POLL_PERIOD_NS = 100 * 1000, /* of a ring whose front end asked to be polled instead of kicking */
-    SPURIOUS_MAX = 1000,         /* readings without a kick: the descriptor is not what it should be */
+    POLL_PERIOD_NS = 100 * 1000, /* of a ring whose front end asked to be polled */
+    SPURIOUS_MAX = 1000,         /* readings without a kick: what descriptor is that? */
 };
 
 /* ---- turns -------------------------------------------------------------------------------- */
@@ -63,7 +63,7 @@ static void kick_ready(void *opaque, unsigned events)
         if (os_eventfd_clear(ring->kick_fd)) {
             ring->spurious = 0;
         } else if ((events & (LOOP_ERR | LOOP_HUP)) != 0 || ++ring->spurious > SPURIOUS_MAX) {
-            hba_ring_break(ring, "the kick descriptor cannot be read; SET_VRING_KICK wants an eventfd");
+            hba_ring_break(ring, "its kick descriptor cannot be read; it should be an eventfd");
             return;
         }
     }
@@ -231,8 +231,8 @@ void hba_slot_unpop(struct hba_slot *slot)
     list_add_head(&slot->ring->free, &slot->link);
 }
 
-void hba_slot_show(struct hba_slot *slot, enum hba_request_state state, uint8_t target, uint16_t lun,
-                   const uint8_t *cdb, uint64_t lun_serial)
+void hba_slot_show(struct hba_slot *slot, enum hba_request_state state, uint8_t target,
+                   uint16_t lun, const uint8_t *cdb, uint64_t lun_serial)
 {
     struct hba_view *view = &slot->view;
 
@@ -424,7 +424,8 @@ static int ring_begin(struct hba_ring *ring, const struct virtq_config *config,
     rc = hba_ring_attach(ring);
     if (rc < 0) {
         virtq_stop(ring->vq);
-        return err_set_errno(reterr, -rc, "ring %u: cannot watch its kick descriptor", queue->index);
+        return err_set_errno(reterr, -rc, "ring %u: cannot watch its kick descriptor",
+                             queue->index);
     }
     queue->ring = ring;
     list_add_tail(&queue->rings, &ring->link);

@@ -393,7 +393,7 @@ static void control_turn(struct hba_ring *ring)
 HOME_LOOP
 static void control_stopping(struct hba_ring *ring)
 {
-    (void)ring; /* nothing waits here that could be answered at once: each function ends by itself */
+    (void)ring; /* each function ends by itself, with the requests it waits for */
 }
 
 const struct hba_queue_kind hba_control_kind = {

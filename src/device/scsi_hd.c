@@ -58,10 +58,10 @@ static const struct opt scsi_hd_opts[] = {
     REFUSED("account-failed", OPT_STR, NO_ACCOUNTING),
     REFUSED("account-invalid", OPT_STR, NO_ACCOUNTING),
     REFUSED("backend_defaults", OPT_STR, "block limits come from the properties alone"),
-    REFUSED("bootindex", OPT_I64, "the boot order is the front end's: say it to the virtual machine"),
+    REFUSED("bootindex", OPT_I64, "the boot order is the virtual machine's: say it there"),
     NUMBER("channel", OPT_U32, channel, "0", "the bus within the adapter: there is channel 0"),
     REFUSED("cyls", OPT_U32, NO_GEOMETRY),
-    STR("device_id", device_id, "identification in VPD page 83h, up to 20 characters; default: serial"),
+    STR("device_id", device_id, "identifier in VPD page 83h, up to 20 characters; default: serial"),
     NUMBER("discard_granularity", OPT_SIZE, discard_granularity, "4294967295",
            "bytes UNMAP works in; 0: no UNMAP; default: 4096 or the physical block size"),
     NUMBER("dpofua", OPT_BOOL, dpofua, "false", "offer DPO and FUA"),
@@ -82,7 +82,8 @@ static const struct opt scsi_hd_opts[] = {
            "a power of two between 512 B and 2 MiB; default: the logical one"),
     NUMBER("port_index", OPT_U16, port_index, "0", "relative target port, in VPD page 83h"),
     NUMBER("port_wwn", OPT_U64, port_wwn, "0", "NAA identifier of the port, in VPD page 83h"),
-    STR("product", product, "up to 16 characters; default: CAISSON DISK"),
+    {.name = "product", .type = OPT_STR, OPT_AT(struct scsi_hd_options, product),
+     .dflt = "CAISSON DISK", .since = "0.1", .help = "up to 16 characters"},
     REFUSED("quirk_mode_page_vendor_specific_apple", OPT_BOOL, "there is no such mode page here"),
     NUMBER("removable", OPT_BOOL, removable, "false", "the medium is removable"),
     {.name = "rerror", .type = OPT_ENUM, OPT_AT(struct scsi_hd_options, rerror),
@@ -97,8 +98,10 @@ static const struct opt scsi_hd_opts[] = {
     REFUSED("secs", OPT_U32, NO_GEOMETRY),
     STR("serial", serial, "in VPD page 80h, up to 36 characters"),
     NUMBER("share-rw", OPT_BOOL, share_rw, "false", "others may write to the drive, too"),
-    STR("vendor", vendor, "up to 8 characters; default: CAISSON"),
-    STR("ver", ver, "up to 4 characters; default: the program's version"),
+    {.name = "vendor", .type = OPT_STR, OPT_AT(struct scsi_hd_options, vendor),
+     .dflt = "CAISSON", .since = "0.1", .help = "up to 8 characters"},
+    {.name = "ver", .type = OPT_STR, OPT_AT(struct scsi_hd_options, ver), .dflt = "0.1",
+     .since = "0.1", .help = "up to 4 characters"},
     {.name = "werror", .type = OPT_ENUM, OPT_AT(struct scsi_hd_options, werror),
      .names = on_error_names, .dflt = "auto", .since = "0.1",
      .help = "a failed write is reported to the guest"},
@@ -231,8 +234,8 @@ static int copy_text(const char *property, const char *text, char *to, size_t ro
         return 0;
     }
     if (strlen(text) >= room) {
-        return err_set(reterr, EINVAL, "property '%s' has %zu characters; at most %zu fit", property,
-                       strlen(text), room - 1);
+        return err_set(reterr, EINVAL, "property '%s' has %zu characters; at most %zu fit",
+                       property, strlen(text), room - 1);
     }
     for (const char *c = text; *c != '\0'; c++) {
         if (*c < 0x20 || *c > 0x7e) {
@@ -404,8 +407,8 @@ static int address_choose(struct device *device, struct err **reterr)
     if (target != ADDRESS_OPEN && lun != ADDRESS_OPEN) {
         const struct device *owner = device_at(device->hba, (uint8_t)target, (uint16_t)lun);
 
-        return err_set(reterr, EBUSY, "device '%s': lun %d of scsi-id %d on bus '%s.0' is taken by '%s'",
-                       name, lun, target, hba_id(device->hba), device_name(owner));
+        return err_set(reterr, EBUSY, "device '%s': lun %d of scsi-id %d on bus '%s.0' is taken by "
+                       "'%s'", name, lun, target, hba_id(device->hba), device_name(owner));
     }
     return err_set(reterr, ENOSPC, "device '%s': no address is free on bus '%s.0'", name,
                    hba_id(device->hba));

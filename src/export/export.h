@@ -21,10 +21,11 @@ struct export_type {
     const char *name;                /* "vhost-user-scsi" */
     const struct opt_table *options; /* base: &export_options_table */
     const char *since;
-    size_t bytes;                    /* of the type's struct, which begins with struct export; zeroed */
+    size_t bytes;                    /* of its struct, which begins with struct export; zeroed */
 
     /* Open the door. On failure everything is undone; @options stay the caller's. */
-    CO_SLOT MAIN_SLOT int (*co_open)(struct export *export, const void *options, struct err **reterr);
+    CO_SLOT MAIN_SLOT int (*co_open)(struct export *export, const void *options,
+                                     struct err **reterr);
     /* May it be closed without taking something away from somebody? -EBUSY names them. */
     MAIN_SLOT int (*check_unused)(struct export *export, struct err **reterr);
     /* Doors are no longer held: look whether somebody knocks. */
@@ -51,8 +52,8 @@ MAIN_LOOP CO_FN
 int export_co_delete(const char *id, bool hard, struct err **reterr);
 MAIN_LOOP
 json_t *export_describe_all(void);
-/* While doors are held, exports listen but let nobody in: for start-up, until every option has succeeded.
- * Letting go admits who waits in the backlogs. */
+/* While doors are held, exports listen but let nobody in: for start-up, until every option has
+ * succeeded. Letting go admits who waits in the backlogs. */
 MAIN_LOOP
 void export_hold_doors(bool is_held);
 MAIN_LOOP

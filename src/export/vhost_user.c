@@ -172,7 +172,7 @@ static int place_queue(struct placing *placing, const json_t *number, struct iot
         index = (uint64_t)json_integer_value(number);
     } else if (!json_is_string(number) ||
                str_parse_u64(json_string_value(number), UINT64_MAX, &index) < 0) {
-        return err_set(reterr, EINVAL, "iothread-vq-mapping: 'vqs' must be a list of queue numbers");
+        return err_set(reterr, EINVAL, "iothread-vq-mapping: 'vqs' must be a list of numbers");
     }
     if (index >= placing->request_queues) {
         return err_set(reterr, EINVAL, "iothread-vq-mapping: there is no request queue %" PRIu64
@@ -200,7 +200,7 @@ static int place_entry(struct placing *placing, const struct mapping_options *en
         return -ENOENT;
     }
     if (!json_is_array(entry->vqs)) {
-        return err_set(reterr, EINVAL, "iothread-vq-mapping: 'vqs' must be a list of queue numbers");
+        return err_set(reterr, EINVAL, "iothread-vq-mapping: 'vqs' must be a list of numbers");
     }
     json_array_foreach(entry->vqs, i, number) {
         int rc = place_queue(placing, number, thread, reterr);
@@ -227,8 +227,8 @@ static int place_by_lists(struct placing *placing, const struct opt_list *list, 
     }
     for (unsigned i = 0; i < placing->request_queues; i++) {
         if (placing->homes[FIXED_QUEUES + i] == NULL) {
-            return err_set(reterr, EINVAL, "iothread-vq-mapping: request queue %u is mapped to no I/O "
-                           "thread", i);
+            return err_set(reterr, EINVAL, "iothread-vq-mapping: request queue %u is mapped to no "
+                           "I/O thread", i);
         }
     }
     placing->homes[0] = placing->homes[1] =
@@ -259,8 +259,8 @@ static int place_by_mapping(struct placing *placing, const struct opt_list *list
         return place_by_names(placing, &strs, reterr); /* round robin */
     }
     if (with_vqs < list->count) {
-        return err_set(reterr, EINVAL, "iothread-vq-mapping: 'vqs' must be given for all I/O threads "
-                       "or for none");
+        return err_set(reterr, EINVAL, "iothread-vq-mapping: 'vqs' must be given for all I/O "
+                       "threads or for none");
     }
     return place_by_lists(placing, list, reterr);
 }
@@ -292,8 +292,8 @@ static int listen_on_fd(const char *text, struct err **reterr)
     uint64_t fd = 0;
 
     if (text == NULL || str_parse_u64(text, INT32_MAX, &fd) < 0) {
-        return err_set(reterr, EINVAL, "'addr.str' must be the number of an open descriptor, not '%s'",
-                       text != NULL ? text : "");
+        return err_set(reterr, EINVAL, "'addr.str' must be the number of an open descriptor, not "
+                       "'%s'", text != NULL ? text : "");
     }
     if (!os_fd_is_socket((int)fd)) {
         return err_set(reterr, EBADF, "'addr.str': descriptor %d is not a socket", (int)fd);
@@ -393,8 +393,8 @@ static int vhost_user_check_unused(struct export *export, struct err **reterr)
         return 0;
     }
     hba_each_device_id(vu->hba, add_device_name, &names);
-    err_set(reterr, EBUSY, "export '%s' still in use: %s%s%s%s; mode 'hard' disconnects and unplugs",
-            export->id, connected ? "a front end is connected" : "",
+    err_set(reterr, EBUSY, "export '%s' still in use: %s%s%s%s; mode 'hard' disconnects and "
+            "unplugs", export->id, connected ? "a front end is connected" : "",
             connected && devices > 0 ? ", " : "", devices > 0 ? "plugged are " : "",
             devices > 0 ? names.text : "");
     strbuf_fini(&names);

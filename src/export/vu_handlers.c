@@ -58,8 +58,8 @@ static int set_features(struct vu_session *session, struct vu_msg *msg, struct v
                        " were", msg->u64 & ~offered, offered);
     }
     if (msg->u64 != session->features && any_ring_started(session)) {
-        return err_set(reterr, EBUSY, "features cannot change while rings run; GET_VRING_BASE stops "
-                       "them");
+        return err_set(reterr, EBUSY, "features cannot change while rings run; GET_VRING_BASE "
+                       "stops them");
     }
     session->features = msg->u64;
     session->server->ops->set_features(session->server->device, msg->u64 & ~F_PROTOCOL);
@@ -270,7 +270,8 @@ static int set_vring_addr(struct vu_session *session, struct vu_msg *msg, struct
     if (ring->started && (ring->desc_user != msg->addr.desc_user ||
                           ring->avail_user != msg->addr.avail_user ||
                           ring->used_user != msg->addr.used_user)) {
-        return err_set(reterr, EBUSY, "ring %u is running; GET_VRING_BASE stops it", msg->addr.index);
+        return err_set(reterr, EBUSY, "ring %u is running; GET_VRING_BASE stops it",
+                       msg->addr.index);
     }
     ring->desc_user = msg->addr.desc_user;
     ring->avail_user = msg->addr.avail_user;
@@ -355,8 +356,8 @@ static int check_startable(const struct vu_session *session, unsigned index, str
     if (missing == NULL) {
         return 0;
     }
-    return err_set(reterr, EINVAL, "ring %u cannot start: %s must come before SET_VRING_KICK", index,
-                   missing);
+    return err_set(reterr, EINVAL, "ring %u cannot start: %s must come before SET_VRING_KICK",
+                   index, missing);
 }
 
 MAIN_LOOP CO_FN
@@ -527,8 +528,8 @@ static int get_config(struct vu_session *session, struct vu_msg *msg, struct vu_
     reply->config.offset = msg->config.offset;
     reply->config.flags = msg->config.flags;
     if (!range_is_inside(msg->config.offset, msg->config.bytes, VU_CONFIG_BYTES_MAX)) {
-        vu_server_complain(server, "GET_CONFIG: offset %u and size %u are outside the %d bytes there are",
-                           msg->config.offset, msg->config.bytes, VU_CONFIG_BYTES_MAX);
+        vu_server_complain(server, "GET_CONFIG: offset %u and size %u go beyond the %d bytes there "
+                           "are", msg->config.offset, msg->config.bytes, VU_CONFIG_BYTES_MAX);
         reply->config.bytes = 0; /* "zero length of payload to indicate an error" */
         return VU_REPLIED;
     }
@@ -547,8 +548,8 @@ static int set_config(struct vu_session *session, struct vu_msg *msg, struct vu_
                                        msg->config.data);
 
     if (rc < 0) {
-        return err_set(reterr, -rc, "%u bytes at offset %u: only writable fields can be changed, and "
-                       "to values they may have", msg->config.bytes, msg->config.offset);
+        return err_set(reterr, -rc, "%u bytes at offset %u: only writable fields can be changed, "
+                       "and to values they may have", msg->config.bytes, msg->config.offset);
     }
     return VU_DONE;
 }

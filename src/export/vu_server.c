@@ -45,8 +45,8 @@ static void queue_broken(void *transport, unsigned index, const char *text)
     struct vu_server **server = transport;
 
     if (*server != NULL) {
-        vu_server_complain(*server, "ring %u is stopped until the front end starts it anew: %s", index,
-                           text);
+        vu_server_complain(*server, "ring %u is stopped until the front end starts it anew: %s",
+                           index, text);
     }
 }
 
@@ -118,7 +118,8 @@ int vu_server_new(const struct vu_server_config *config, struct vu_server **ret_
     int rc;
 
     loop_assert_home(loop_main());
-    rc = loop_watch_add(&server->listen, config->listen_fd, listen_events(server), &listen_ops, server);
+    rc = loop_watch_add(&server->listen, config->listen_fd, listen_events(server), &listen_ops,
+                        server);
     if (rc < 0) {
         mem_free(server);
         return err_set_errno(reterr, -rc, "export '%s': cannot watch its socket", config->name);

@@ -20,7 +20,7 @@
 #include "sync/rcu.h"
 #include "virtio/virtq.h"
 
-/* ---- the program ---- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 enum { HANG_SECONDS = 60 };
 
@@ -63,7 +63,7 @@ void rig_call(co_fn *fn, void *opaque)
     os_mutex_unlock(&lock);
 }
 
-/* ---- the driver "hold" ---- */
+/* ---- the driver "hold" ----------------------------------------------------------------------- */
 
 static uint32_t holding; /* atomic */
 static uint32_t held;    /* atomic */
@@ -139,7 +139,7 @@ static const struct blk_driver hold_driver = {
     .co_pwritev = hold_co_pwritev,
 };
 
-/* ---- events and log ---- */
+/* ---- events and log -------------------------------------------------------------------------- */
 
 static struct strbuf events;
 static struct strbuf log_lines;
@@ -196,7 +196,7 @@ void rig_log_clear(void)
     os_mutex_unlock(&lock);
 }
 
-/* ---- main ---- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 static int (*all_tests)(void);
 
@@ -238,7 +238,7 @@ int rig_main(int (*tests)(void))
     return failures != 0;
 }
 
-/* ---- the operator ---- */
+/* ---- the operator ---------------------------------------------------------------------------- */
 
 char rig_error[512];
 
@@ -421,7 +421,7 @@ const char *rig_query_waits(void)
     return run_query(waits);
 }
 
-/* ---- the guest ---- */
+/* ---- the guest ------------------------------------------------------------------------------- */
 
 /* Rings first, then a slot for each chain of each ring. */
 enum { RING_ROOM = 64 << 10, CHAINS_MAX = 24 };

@@ -3,8 +3,8 @@
  *
  * The main loop runs on the program's first thread; the tests run on a second one, which plays the
  * operator (rig_call: a coroutine on the main loop, waited for) and the guest (a front end of
- * vhost-user with memory and rings of its own). A node driver "hold" lets a test decide when requests
- * end.
+ * vhost-user with memory and rings of its own). A node driver "hold" lets a test decide when
+ * requests end.
  */
 #pragma once
 #include <stdarg.h>
@@ -22,7 +22,7 @@
 #include "virtio/ring_driver.h"
 #include "virtio/vu_front.h"
 
-/* ---- the program ---- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 /* main() of a test: @tests runs the groups and returns the number of failures. */
 int rig_main(int (*tests)(void));
@@ -47,7 +47,7 @@ int rig_main(int (*tests)(void));
     })
 void rig_sleep_ms(unsigned ms);
 
-/* ---- the operator ---- */
+/* ---- the operator ---------------------------------------------------------------------------- */
 
 /* Run @fn in a coroutine of the main loop and wait until it has returned. */
 void rig_call(co_fn *fn, void *opaque);
@@ -72,14 +72,14 @@ unsigned rig_events(const char *name, const char *id);
 const char *rig_log(void);
 void rig_log_clear(void);
 
-/* ---- the driver "hold": options of blockdev-add, and when its requests end ---- */
+/* ---- the driver "hold": options of blockdev-add, and when its requests end ------------------- */
 
 void rig_hold(bool hold);       /* requests that come from now on wait */
 unsigned rig_held(void);        /* that wait */
 /* Where the n-th request began that has come since one was not held. */
 uint64_t rig_held_offset(unsigned index);
 
-/* ---- the guest ---- */
+/* ---- the guest ------------------------------------------------------------------------------- */
 
 enum {
     GUEST_RINGS_MAX = 8,

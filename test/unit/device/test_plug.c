@@ -1,5 +1,6 @@
 /*
- * test_plug.c -- plug and unplug: properties, addresses, the order of things, what unplug waits for.
+ * test_plug.c -- plug and unplug: properties, addresses, the order of things, what unplug waits
+ * for.
  *
  * Built with -Wl,--wrap for the two functions between which the races of this field lie.
  */
@@ -9,7 +10,7 @@
 
 static struct guest *guest;
 
-/* ---- hooks -------------------------------------------------------------------------------- */
+/* ---- hooks ----------------------------------------------------------------------------------- */
 
 static uint32_t pause_lookups; /* atomic: a lookup on an I/O thread stops after it has found */
 static uint32_t paused;        /* atomic */
@@ -46,7 +47,7 @@ void __wrap_hba_event_send(struct hba *hba, uint32_t event, uint8_t target, uint
     __real_hba_event_send(hba, event, target, lun, reason);
 }
 
-/* ---- frame -------------------------------------------------------------------------------- */
+/* ---- frame ----------------------------------------------------------------------------------- */
 
 static int setup(void **state)
 {
@@ -73,7 +74,7 @@ static int teardown(void **state)
 
 #define HD "{'driver':'scsi-hd','bus':'h.0','drive':'n'"
 
-/* ---- properties and addresses ------------------------------------------------------------- */
+/* ---- properties and addresses ---------------------------------------------------------------- */
 
 static void bad_properties_are_named(void **state)
 {
@@ -141,7 +142,7 @@ static void a_drive_is_shared_only_if_both_say_so(void **state)
     assert_int_equal(rig_device_add(HD ",'id':'x2','share-rw':true}"), 0);
 }
 
-/* ---- order -------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 /* RACES R5 */
 static void the_guest_is_told_of_what_it_can_find(void **state)

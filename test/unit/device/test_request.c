@@ -1,4 +1,5 @@
-/* test_request.c -- commands through a real socket, ring and logical unit: addressing, answers, nonsense. */
+/* test_request.c -- commands through a real socket, ring and logical unit: addressing, answers,
+ * nonsense. */
 #include "base/bytes.h"
 #include "rig.h"
 

@@ -214,7 +214,7 @@ static void unknown_control_requests_fail(void **state)
     assert_int_equal(guest_in(guest, 0, chain)[0], VIRTIO_SCSI_S_FAILURE);
 }
 
-/* ---- moving a queue ----------------------------------------------------------------------- */
+/* ---- moving a queue -------------------------------------------------------------------------- */
 
 MAIN_LOOP CO_FN
 static void move_co(void *opaque)
