@@ -1,14 +1,16 @@
 /*
  * caisson_sim.c -- the whole daemon on virtual time: `caisson-sim --seed N`.
  *
- * One task is the daemon, booted by its command line; another is its operator, who looks around, unplugs
- * a disk and quits. Every answer is checked. The last line is the trace hash; exit status 1, with the
- * reason on standard error, when anything is wrong.
+ * One task is the daemon, booted by its command line. Another is a guest, which writes and verifies one
+ * disk over two queues, dies and comes back. A third is the operator, who plugs and unplugs other disks
+ * meanwhile, and quits when the guest is done. Every answer is checked. The last
+ * line is the trace hash; exit status 1, with the reason on standard error, when anything is wrong.
  */
 #include "base/mem.h"
 #include "cli/daemon.h"
 #include "os/file.h"
 #include "os/process.h"
+#include "sim/guest.h"
 #include "sim/qmp_client.h"
 #include "sim/sim.h"
 #include <inttypes.h>
@@ -16,7 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { REPLUGS = 5 };
+
 static int daemon_status = -1;
+static bool guest_is_done, hba_is_there, expects_errors;
+static uint64_t guest_away_ns;
+static struct guest_report guest_report;
 
 static void check(bool condition, const char *what)
 {
@@ -25,14 +32,17 @@ static void check(bool condition, const char *what)
     }
 }
 
+/* Half of the seeds run disk I/O on the engine, half on the worker pool. */
 TSA_TRUST
 static void run_daemon(void *opaque)
 {
+    char *disk = sim_random() % 2 ? "file,node-name=f0,filename=/disk.img,aio=io_uring"
+                                  : "file,node-name=f0,filename=/disk.img,aio=threads";
     char *argv[] = {
         "daemon",
         "--object", "iothread,id=io0",
         "--object", "iothread,id=io1",
-        "--blockdev", "file,node-name=f0,filename=/disk.img",
+        "--blockdev", disk,
         "--blockdev", "null-co,node-name=n0,size=64M",
         "--chardev", "socket,id=ctl,path=/ctl.sock,server=on,wait=off",
         "--monitor", "chardev=ctl",
@@ -88,40 +98,102 @@ static void unplug(struct qmp_client *client, const char *id)
     check(!has_device(client, id), "gone after its event");
 }
 
+/* ---- the guest ---- */
+
+static bool hba_exists(void *opaque)
+{
+    return hba_is_there;
+}
+
+static bool guest_has_ended(void *opaque)
+{
+    return guest_is_done;
+}
+
+static void run_guest(void *opaque)
+{
+    const struct guest_config config = {.path = "/hba.sock",
+                                        .queues = 2,
+                                        .blocks = 1024,
+                                        .requests = 600,
+                                        .restarts = 3,
+                                        .away_ns = guest_away_ns,
+                                        .expects_errors = expects_errors};
+
+    sim_wait(hba_exists, NULL, UINT64_MAX, "the HBA");
+    guest_report = guest_run(&config);
+    guest_is_done = true;
+}
+
+/* ---- the operator ---- */
+
+static void replug(struct qmp_client *client, unsigned round)
+{
+    char id[16];
+
+    snprintf(id, sizeof(id), "disk%u", 2 + round);
+    json_decref(qmp_client_must(client, "device_add", "{s:s,s:s,s:s,s:s,s:i}", "driver", "scsi-hd",
+                                "id", id, "bus", "hba0.0", "drive", "n0", "lun", 2));
+    check(has_device(client, id), "the new disk is there");
+    sim_sleep(sim_random() % 3000000);
+    unplug(client, id);
+}
+
+static void look_around(struct qmp_client *client)
+{
+    json_t *version = qmp_client_must(client, "query-version", NULL);
+
+    check(json_object_get(json_object_get(version, "qemu"), "major") != NULL, "a version");
+    json_decref(version);
+    check(has_device(client, "disk0") && has_device(client, "disk1"), "both disks are there");
+}
+
 static void operate(void *opaque)
 {
     struct qmp_client client;
-    json_t *version;
 
     qmp_client_open(&client, "/ctl.sock");
-    version = qmp_client_must(&client, "query-version", NULL);
-    check(json_object_get(json_object_get(version, "qemu"), "major") != NULL, "a version");
-    json_decref(version);
-    check(has_device(&client, "disk0") && has_device(&client, "disk1"), "both disks are there");
-    unplug(&client, "disk0");
-    check(has_device(&client, "disk1"), "the other disk stays");
-    check_error_class(qmp_client_run(&client, "device_del", "{s:s}", "id", "disk0"),
+    hba_is_there = true;
+    look_around(&client);
+    unplug(&client, "disk1");
+    check_error_class(qmp_client_run(&client, "device_del", "{s:s}", "id", "disk1"),
                       "DeviceNotFound");
-    json_decref(qmp_client_must(&client, "device_add", "{s:s,s:s,s:s,s:s}", "driver", "scsi-hd",
-                                "id", "disk2", "bus", "hba0.0", "drive", "f0"));
-    check(has_device(&client, "disk2"), "the new disk is there");
+    for (unsigned round = 0; round < REPLUGS; round++) {
+        replug(&client, round);
+    }
+    check(has_device(&client, "disk0"), "the guest's disk stays");
+    sim_wait(guest_has_ended, NULL, UINT64_MAX, "the guest");
     json_decref(qmp_client_must(&client, "quit", NULL));
     qmp_client_close(&client);
 }
+
+/* ---- the run ---- */
 
 static void program(void *opaque)
 {
     sim_file_create("/disk.img", 16 << 20);
     sim_task_start("operator", operate, NULL);
+    sim_task_start("guest", run_guest, NULL);
     run_daemon(NULL);
     if (daemon_status != DAEMON_OK) {
         os_exit(1);
     }
 }
 
+static void print_guest_report(void)
+{
+    const struct guest_report *r = &guest_report;
+
+    printf("guest: %u reads, %u writes, %u blocks verified, %u other requests, %u unit attentions, "
+           "%u aborted, %u failed, %u events\n",
+           r->reads, r->writes, r->verified, r->others, r->unit_attentions, r->aborted, r->failed,
+           r->events);
+}
+
 static void usage(void)
 {
-    fputs("usage: caisson-sim [--seed N] [--fail-nth N] [--fail-per-million N] [--fail-only GLOB]\n",
+    fputs("usage: caisson-sim [--seed N] [--fail-nth N] [--fail-per-million N] [--fail-only GLOB] "
+          "[--away-ms N]\n",
           stderr);
     exit(2);
 }
@@ -142,11 +214,15 @@ int main(int argc, char **argv)
             config.faults.per_million = (unsigned)strtoul(argv[i + 1], NULL, 0);
         } else if (strcmp(argv[i], "--fail-only") == 0) {
             config.faults.only = argv[i + 1];
+        } else if (strcmp(argv[i], "--away-ms") == 0) { /* between two lives of the guest */
+            guest_away_ns = strtoull(argv[i + 1], NULL, 0) * 1000000;
         } else {
             usage();
         }
     }
+    expects_errors = config.faults.nth != 0 || config.faults.per_million != 0;
     status = sim_run(&config, program, NULL);
+    print_guest_report();
     printf("%u steps, %u faults\n", sim_steps(), sim_faults_injected());
     printf("trace hash: %016" PRIx64 "\n", sim_trace_hash());
     return status != 0;

@@ -34,6 +34,7 @@ struct task {
     void *opaque;
     char name[16];
     bool done, essential;
+    bool is_program; /* faults meet the program only, not those beside it */
     unsigned spins;
 
     bool (*is_true)(void *opaque); /* waits for it; NULL: only for its deadline */
@@ -131,7 +132,7 @@ int sim_fault(const char *name, int errnum)
 {
     bool fails;
 
-    if ((faults.nth == 0 && faults.per_million == 0) ||
+    if ((faults.nth == 0 && faults.per_million == 0) || !tasks[self]->is_program ||
         (faults.only != NULL && !str_matches_glob(name, faults.only))) {
         return 0;
     }
@@ -188,6 +189,7 @@ unsigned sim_task_spawn(const char *name, void (*fn)(void *opaque), void *opaque
     task->fn = fn;
     task->opaque = opaque;
     task->what = "start";
+    task->is_program = task_count == 0 || tasks[self]->is_program;
     snprintf(task->name, sizeof(task->name), "%s", name);
     task->fiber = fiber_new(task_main, task, STACK_BYTES);
     tasks[task_count] = task;
@@ -196,7 +198,10 @@ unsigned sim_task_spawn(const char *name, void (*fn)(void *opaque), void *opaque
 
 void sim_task_start(const char *name, void (*fn)(void *opaque), void *opaque)
 {
-    tasks[sim_task_spawn(name, fn, opaque)]->essential = true;
+    struct task *task = tasks[sim_task_spawn(name, fn, opaque)];
+
+    task->essential = true;
+    task->is_program = task == tasks[0];
 }
 
 uint64_t sim_now(void)

@@ -28,7 +28,7 @@ struct sim_config {
  * when nobody can go on. */
 int sim_run(const struct sim_config *config, void (*fn)(void *opaque), void *opaque);
 
-/* One more task that the run waits for: a client beside the program. */
+/* One more task that the run waits for: a client beside the program, which no fault meets. */
 void sim_task_start(const char *name, void (*fn)(void *opaque), void *opaque);
 
 uint64_t sim_trace_hash(void); /* of all decisions and completions of this run so far */
