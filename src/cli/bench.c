@@ -341,7 +341,7 @@ static bool wants_help(int argc, char **argv)
 
 int cli_bench_main(int argc, char **argv)
 {
-    struct bench bench = {.memory_fd = -1, .error_lock = OS_MUTEX_INIT};
+    struct bench bench = {.memory_fd = -1, .signal_fd = -1, .error_lock = OS_MUTEX_INIT};
     AUTO(err) struct err *error = NULL;
     int rc;
 

@@ -165,6 +165,7 @@ struct bench {
 
     /* Of the run. */
     uint32_t stop; /* atomic: bench_run.c's */
+    int signal_fd; /* SIGINT or SIGTERM: stop early and report */
     uint64_t measure_from_ns, measure_to_ns;
     struct os_mutex error_lock;
     struct err *error; /* the first; under error_lock */

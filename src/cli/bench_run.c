@@ -21,6 +21,7 @@
 #include "sync/atomic.h"
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 
 enum { LOOK_AROUND_SPINS = 256, SLEEP_NS = 100000000, DONE_LOOK_NS = 2000000 };
 
@@ -450,6 +451,13 @@ static void watch_until(struct bench *bench, uint64_t until_ns)
     uint64_t now;
 
     while (at_load(&bench->stop) == RUN_ON && (now = os_now_monotonic_ns()) < until_ns) {
+        if (bench->signal_fd >= 0 && os_signal_next(bench->signal_fd) > 0) {
+            uint32_t on = RUN_ON;
+
+            bench->options.run_ns = now > bench->measure_from_ns ? now - bench->measure_from_ns : 1;
+            (void)at_cas(&bench->stop, &on, RUN_OUT);
+            break; /* what was measured so far is reported */
+        }
         watch_for(bench, min_of(until_ns - now, (uint64_t)SLEEP_NS));
     }
 }
@@ -578,9 +586,14 @@ int bench_run(struct bench *bench, struct err **reterr)
         rc = run_phase(bench, PHASE_FILL, reterr);
     }
     if (rc == 0) {
+        static const int early[] = {SIGINT, SIGTERM};
+
+        bench->signal_fd = os_signal_fd(early, countof(early));
         set_times(bench);
         rc = run_phase(bench, PHASE_LOAD, reterr);
         gather(bench);
+        os_close_now(bench->signal_fd);
+        os_signal_unblock_all(); /* from here on they end the program */
     }
     if (rc == 0 && verify && does_write(bench)) {
         rc = run_phase(bench, PHASE_READ_BACK, reterr);

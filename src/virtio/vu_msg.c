@@ -147,7 +147,8 @@ static enum payload_kind payload_kind(const struct request_info *info, enum vu_d
     if (direction == VU_TO_BACKEND) {
         return info->payload;
     }
-    return info->reply == NO_PAYLOAD ? PAYLOAD_U64 : info->reply;
+    /* Also the refusal of a request that nobody knows. */
+    return info == NULL || info->reply == NO_PAYLOAD ? PAYLOAD_U64 : info->reply;
 }
 
 /* ---- header -------------------------------------------------------------------------------- */
@@ -643,7 +644,7 @@ size_t vu_msg_encode(const struct vu_msg *msg, enum vu_direction direction,
     uint32_t word[3];
     size_t bytes;
 
-    assert(info != NULL);
+    assert(info != NULL || direction == VU_TO_FRONTEND);
     if (direction == VU_TO_FRONTEND) {
         flags |= FLAG_REPLY;
     } else if (msg->need_reply) {

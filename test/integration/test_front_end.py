@@ -37,7 +37,8 @@ class Bystander:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def finish(self):
-        expect(self.process.poll() is None, "it ended early: %s" % self.process.communicate()[0])
+        if self.process.poll() is not None:
+            raise AssertionError("it ended early:\n" + self.process.communicate()[0])
         self.process.terminate()
         output = self.process.communicate(timeout=30)[0]
         match = re.search(r"verified (\d+) blocks", output)
@@ -268,7 +269,7 @@ def truncated_under_load(daemon):
             r = front.rings[2]
             front.memory[r.buffers:r.buffers + 51] = r.request(bytes([0x28, 0, 0, 0, 0, 0, 0, 0, 64, 0]))
             r.describe(0, r.buffers, 51, NEXT, 1)
-            r.describe(1, r.buffers + 512, 108, WRITE | NEXT, 2)
+            r.describe(1, vu.MEMORY_BYTES - 65536, 108, WRITE | NEXT, 2)     # the answer's place
             r.describe(2, vu.MEMORY_BYTES - 32768, 32768, WRITE)
             os.ftruncate(front.fd, vu.MEMORY_BYTES - 65536)
             r.offer()
@@ -312,6 +313,7 @@ def main():
                               (ring_setup_cases, run_message_case), (chain_cases, run_chain_case)):
             for name, pattern, act in filter(lambda case: selected(case[0]), group()):
                 with cases(name):
+                    expect(daemon.process.poll() is None, "the daemon is gone:\n" + daemon.log[-2000:])
                     runner(daemon, pattern, act)
                 if fds is None:
                     fds = daemon.descriptors()
@@ -320,6 +322,7 @@ def main():
         with cases("front ends that die at each step of a start"):
             vanish(daemon)
         with cases("no descriptor has leaked"):
+            fds = daemon.descriptors() if fds is None else fds
             expect(daemon.descriptors() <= fds, "%d descriptors, %d after the first case" %
                    (daemon.descriptors(), fds))
         with cases("verified I/O on the other adapter went on") as case:
