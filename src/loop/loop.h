@@ -93,6 +93,26 @@ void loop_co_move(struct loop *loop);
 CO_FN
 void loop_co_sleep(uint64_t ns);
 
+/* A bed: where one coroutine at a time sleeps and any thread may wake it early. It outlives all of
+ * them. A wake that finds nobody asleep is kept for the next sleep, which returns at once; several
+ * count as one. */
+struct loop_bed {
+    struct co_wait wait;
+    uint32_t is_woken; /* atomic */
+};
+ANY_THREAD
+void loop_bed_init(struct loop_bed *bed);
+ANY_THREAD
+void loop_bed_wake(struct loop_bed *bed);
+/* True: woken early. @ns UINT64_MAX: until then. */
+CO_FN
+bool loop_co_sleep_in(struct loop_bed *bed, uint64_t ns);
+
+/* Wait for @wait, which the calling coroutine has initialised, until @deadline_ns
+ * (LOOP_CLOCK_MONOTONIC). Its result, or -ETIMEDOUT: then the others have lost their claim. */
+CO_FN
+int64_t loop_co_wait_until(struct co_wait *wait, uint64_t deadline_ns);
+
 /* ---- bottom halves ---- */
 
 struct bh;

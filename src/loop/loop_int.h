@@ -91,8 +91,12 @@ struct loop {
     struct loop_stats stats; /* plain stores by the home, relaxed loads by others */
 };
 
+#ifdef EXPLORE
+#define STAT_ADD(loop, counter, n) ((loop)->stats.counter += (n)) /* no switch points */
+#else
 #define STAT_ADD(loop, counter, n)                                                                 \
-    at_store_relaxed(&(loop)->stats.counter, (loop)->stats.counter + (n)) /* pairs with nothing */
+    at_store_relaxed(&(loop)->stats.counter, (loop)->stats.counter + (n)) /* loop_get_stats() */
+#endif
 
 /* registry.c */
 ANY_THREAD
