@@ -22,7 +22,9 @@
 #include "base/macros.h"
 
 enum {
-    CO_STACK_BYTES = 64 << 10,    /* usable; the guard page comes on top */
+    /* Usable; the guard page comes on top. A request goes through up to 256 nodes, and that fits into
+     * half of it (tool/stackcheck.py); pages that are never touched cost nothing. */
+    CO_STACK_BYTES = 256 << 10,
     CO_POOL_STACKS_MAX = 128,     /* kept per thread; 64 queues x 256 requests must not exhaust maps */
 };
 
@@ -116,6 +118,14 @@ ANY_THREAD
 bool co_wait_claim(struct co_wait *wait); /* true: you, and only you, must finish it */
 ANY_THREAD
 void co_wait_finish(struct co_wait *wait, int64_t result); /* the winner; @wait may be gone after */
+
+/* For one that lasts: other parties know it between two waits, and may try to end it then. Closed:
+ * nobody waits, every claim fails. Renewed: as initialised, for the calling coroutine; the former
+ * wait is over. */
+ANY_THREAD
+void co_wait_init_closed(struct co_wait *wait);
+CO_FN
+void co_wait_renew(struct co_wait *wait);
 CO_FN
 int64_t co_wait_block(struct co_wait *wait); /* returns the result; at once if already finished */
 

@@ -8,26 +8,16 @@
  * (L3) A waiter is on its coroutine's stack and is unlinked under the guard before it is woken.
  */
 #include "co/lock.h"
-#include "sync/atomic.h"
-
-struct co_waiter {
-    struct list link;
-    struct co_wait wait;
-};
+#include "co/guard_int.h"
 
 static void guard_lock(struct co_mutex *mutex)
 {
-    while (at_xchg(&mutex->guard, 1) != 0) {
-        at_relax();
-    }
-    if (unlikely(mutex->waiters.next == NULL)) { /* zero-initialised */
-        list_init(&mutex->waiters);
-    }
+    co_guard_lock(&mutex->guard, &mutex->waiters);
 }
 
 static void guard_unlock(struct co_mutex *mutex)
 {
-    at_store_release(&mutex->guard, 0); /* pairs with the exchange in guard_lock() */
+    co_guard_unlock(&mutex->guard);
 }
 
 void co_mutex_init(struct co_mutex *mutex)

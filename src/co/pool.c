@@ -17,6 +17,8 @@ struct co_pool {
     unsigned count;
 };
 
+enum { MAPPED_BYTES = CO_STACK_BYTES * CO_STACK_FACTOR };
+
 static_assert(sizeof(struct co) <= CO_STACK_BYTES / 16, "the stack is for the coroutine");
 
 static struct co_pool *pool_of_thread(void)
@@ -32,13 +34,13 @@ static struct co_pool *pool_of_thread(void)
 
 static struct co *stack_map(void)
 {
-    char *stack = os_map_stack(CO_STACK_BYTES);
+    char *stack = os_map_stack(MAPPED_BYTES);
     struct co *co;
 
     if (stack == NULL) {
         panic("no memory for another coroutine's stack");
     }
-    co = (struct co *)(void *)(stack + ((CO_STACK_BYTES - sizeof(*co)) & ~(size_t)63));
+    co = (struct co *)(void *)(stack + ((MAPPED_BYTES - sizeof(*co)) & ~(size_t)63));
     memset(co, 0, sizeof(*co));
     co->stack = stack;
     co_note_mapped(&co->note, stack, (size_t)((char *)co - stack));
@@ -48,7 +50,7 @@ static struct co *stack_map(void)
 static void stack_unmap(struct co *co)
 {
     co_note_unmapping(&co->note);
-    os_unmap_stack(co->stack, CO_STACK_BYTES);
+    os_unmap_stack(co->stack, MAPPED_BYTES);
 }
 
 struct co *co_stack_take(void)

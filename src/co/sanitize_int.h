@@ -36,6 +36,9 @@
 #define CO_VALGRIND 0
 #endif
 
+/* Their frames are larger. */
+#define CO_STACK_FACTOR (CO_ASAN || CO_TSAN ? 8 : 1)
+
 /* What the tools know of one stack. Zero: the thread's own, not yet seen. */
 struct co_stack_note {
 #if CO_ASAN

@@ -11,6 +11,8 @@
  *      BLOCKED may wake at once, though the waiter has not left its stack yet (C5).
  * (W3) After its or, the finisher that comes first must not touch the wait: the waiter may be gone.
  *      The one that comes second still may, until its wake; it needs only `co`, read before.
+ * (W4) A wait that lasts is written anew only while it is FINISHED, when every claim fails; who
+ *      claims it next has seen the renewal.
  */
 #include "co/wait_int.h"
 #include "sync/atomic.h"
@@ -23,6 +25,21 @@ void co_wait_init(struct co_wait *wait)
     assert(wait->co != NULL);
     wait->result = 0;
     at_store_relaxed(&wait->state, 0); /* nobody else knows @wait yet */
+}
+
+void co_wait_init_closed(struct co_wait *wait)
+{
+    wait->co = NULL;
+    wait->result = 0;
+    at_store_relaxed(&wait->state, WAIT_CLAIMED | WAIT_FINISHED); /* nobody else knows @wait yet */
+}
+
+void co_wait_renew(struct co_wait *wait)
+{
+    assert(at_load(&wait->state) & WAIT_FINISHED);
+    wait->co = co_self();
+    wait->result = 0;
+    at_store(&wait->state, 0); /* (W4) */
 }
 
 bool co_wait_claim(struct co_wait *wait)
