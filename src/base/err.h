@@ -1,9 +1,9 @@
 /*
  * err.h -- errors as a person reads them.
  *
- * Control path only. Functions return a negative errno and, where they have a `struct err **reterr`,
- * leave a text there (set on failure only; the caller owns it). A text names the culprit first
- * (option, id, path) and then what would be right: "device 'disk0': lun 3 is taken by 'disk7'".
+ * Control path only. Functions return a negative errno and, with a `struct err **reterr`,
+ * leave a text there (on failure only; the caller owns it). A text names the culprit first (option,
+ * id, path) and then what would be right: "device 'disk0': lun 3 is taken by 'disk7'".
  * The class is QMP's error class.
  */
 #pragma once

@@ -2,7 +2,8 @@
  * event.h -- events: what a lower layer tells whoever listens (the control sockets).
  *
  * Declared once, with their members, beside the code that emits them; qmp/ installs the sink, so
- * nobody below includes it. Called on the main loop only; labelled any because start-up uses it before a loop exists.
+ * nobody below includes it. Called on the main loop only; labelled any because start-up uses it
+ * before a loop exists.
  */
 #pragma once
 #include "base/opt.h"

@@ -179,7 +179,7 @@ size_t jsontext_feed(struct jsontext *s, const char *from, size_t bytes, json_t 
             take_outside_string(s, c, reterr);
         }
         if (s->is_discarding && s->depth == 0 && s->quote == 0) {
-            reset(s); /* the end of what was over a limit, perhaps the very byte that was too many */
+            reset(s); /* the end of what was over a limit, perhaps the very byte too many */
         }
         if (*reterr == NULL && (was_in_string || (c != '"' && c != '\'')) && is_complete(s, c)) {
             *ret_value = read_message(s, reterr);

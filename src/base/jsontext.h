@@ -13,7 +13,7 @@
 
 CTX_ANY_BEGIN
 
-enum { JSONTEXT_NESTING_MAX = 64 }; /* recursion of jansson and of table parsers on a coroutine's stack */
+enum { JSONTEXT_NESTING_MAX = 64 }; /* parsers recurse, and that on a coroutine's stack */
 
 /* Zero-initialise and set bytes_max. */
 struct jsontext {
@@ -27,13 +27,14 @@ struct jsontext {
 };
 void jsontext_fini(struct jsontext *scanner);
 
-/* Take bytes from @from until a message ends, is found to be wrong, or all are used; returns how many
- * were taken. *@ret_value (new reference) or *@reterr is set when a message ended; neither: more is
- * needed. Both must be NULL before. After an error the scanner is ready for the next message. */
+/* Take bytes from @from until a message ends, is found to be wrong, or all are used; returns how
+ * many were taken. *@ret_value (new reference) or *@reterr is set when a message ended; neither:
+ * more is needed. Both must be NULL before. After an error the scanner is ready for the next
+ * message. */
 size_t jsontext_feed(struct jsontext *scanner, const char *from, size_t bytes, json_t **ret_value,
                      struct err **reterr);
 
-/* All of @text is one JSON value. NULL: it is not, and the text says why ("JSON parse error, …"). */
+/* All of @text is one JSON value. NULL: it is not; the error says why ("JSON parse error, …"). */
 json_t *jsontext_parse(const char *text, struct err **reterr);
 
 CTX_ANY_END

@@ -1,5 +1,6 @@
 /* macros.h -- the few macros everything uses. */
 #pragma once
+#include "base/ctx.h"
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,6 +17,7 @@
 
 #define printf_like(text, first) __attribute__((format(printf, text, first)))
 #define no_return __attribute__((noreturn))
+#define no_inline __attribute__((noinline)) /* keeps its frame out of its callers' */
 #define must_check __attribute__((warn_unused_result))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -42,4 +44,5 @@
     })
 
 /* Print the message to standard error and abort(). For broken promises of our own only. */
+ANY_THREAD
 no_return printf_like(1, 2) void panic(const char *format, ...);

@@ -2,7 +2,7 @@
  * mem.h -- heap memory.
  *
  * mem_alloc() and its kin never return NULL: a daemon that cannot get a few hundred bytes cannot
- * report that either, so it panics. Sizes that a user or a guest chooses go through mem_try_alloc().
+ * report that either, so it panics. Sizes that a user or a guest chooses go to mem_try_alloc().
  * The I/O path calls none of these.
  */
 #pragma once

@@ -1,8 +1,8 @@
 /*
  * opt.c -- fill a plain struct from an object, as a typed table says.
  *
- * (O1) Unknown and refused members are looked for before anything else, so a misspelt required member
- *      is reported as misspelt and not as missing.
+ * (O1) Unknown and refused members are looked for before anything else, so a misspelt required
+ *      member is reported as misspelt and not as missing.
  * (O2) A member that is absent gets its default; an absent struct gets the defaults of its members.
  * (O3) Whatever is half filled when an error is found is released here: zeroed memory is a valid,
  *      empty values struct, so opt_free_values() can run at any point.

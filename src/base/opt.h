@@ -3,8 +3,8 @@
  *
  * A table says for each member its name, type, default, since and one line of help, and where its
  * value goes in a plain struct. The same table parses JSON (QMP, `json:` and `{…}` on the command
- * line) and dotted keys (all values still text), prints `X,help`, and feeds query-qmp-schema and the
- * manual. A table may extend another (`base`): its values struct then begins with the base's.
+ * line) and dotted keys (all values still text), prints `X,help`, and feeds query-qmp-schema and
+ * the manual. A table may extend another (`base`): its values struct then begins with the base's.
  *
  *     struct null_options { struct blk_common_options common; uint64_t size; };
  *     static const struct opt null_opts[] = {
@@ -12,7 +12,8 @@
  *          .since = "0.1", .help = "virtual size in bytes"},
  *     };
  *     const struct opt_table null_table = {.name = "null-co", .base = &blk_common_table,
- *          .opts = null_opts, .count = countof(null_opts), .values_bytes = sizeof(struct null_options)};
+ *          .opts = null_opts, .count = countof(null_opts),
+ *          .values_bytes = sizeof(struct null_options)};
  *
  * Parsed strings, lists and JSON values are owned by the values struct: opt_free_values().
  * Main loop (or start-up) only.
@@ -35,14 +36,14 @@ enum opt_type {
     OPT_ENUM,   /* int: the index into .names */
     OPT_STRUCT, /* the nested struct itself, described by .table */
     OPT_LIST,   /* struct opt_list of .table structs */
-    OPT_STRS,   /* struct opt_strs: a list of strings, or one string meaning a list of one (QEMU's alternate) */
+    OPT_STRS,   /* struct opt_strs: a list of strings, or one string alone (QEMU's alternate) */
     OPT_JSON,   /* json_t * (a reference): anything; for members that another table parses later */
     OPT_TYPE_MAX_
 };
 
 enum opt_flags {
     OPT_REQUIRED = 1 << 0,
-    OPT_REFUSED = 1 << 1,  /* known to the field, not supported here: refused by name, .help says why */
+    OPT_REFUSED = 1 << 1,  /* known to the field, but refused here by name; .help says why */
     OPT_NULLABLE = 1 << 2, /* JSON null is accepted and reads as absent */
 };
 
@@ -87,14 +88,14 @@ enum opt_parse_flags {
     OPT_KEEP_REST = 1 << 1,  /* unknown members are not an error (another table reads them) */
 };
 
-/* Fill @values (zeroed by this function) from @object. On failure nothing needs freeing, and the text
- * names the member with its path ("'file.filename'"), what was found and what would be right; an
- * unknown member names the closest known one when there is one. -EINVAL. */
+/* Fill @values (zeroed by this function) from @object. On failure nothing needs freeing, and the
+ * text names the member with its path ("'file.filename'"), what was found and what would be right;
+ * an unknown member names the closest known one when there is one. -EINVAL. */
 must_check int opt_parse(const struct opt_table *table, json_t *object, unsigned flags,
                          void *values, struct err **reterr);
 void opt_free_values(const struct opt_table *table, void *values); /* leaves zeroes */
 
-/* "name=<type>   help (default: x, since y)" for every member, base first, as `X,help` prints it. */
+/* "name=<type>   help (default: x, since y)" for each member, base first, as `X,help` prints it. */
 struct strbuf;
 void opt_help(const struct opt_table *table, struct strbuf *to);
 
@@ -104,9 +105,9 @@ void opt_each(const struct opt_table *table, bool (*each)(const struct opt *opt,
 const char *opt_type_name(enum opt_type type); /* "str", "bool", "int", "size", … as QEMU prints */
 
 /* Parse one dotted-key option string ("driver=file,filename=/a,,b,node-name=n", QEMU's keyval
- * rules: ",," is a comma, a.0=… a.1=… lists, @implied_key for a first value without a key) or, when it
- * starts with '{', JSON. *@ret_flags gets OPT_FROM_TEXT for the former. *@ret_help: "help" or "?" was
- * asked for. The caller owns the reference. */
+ * rules: ",," is a comma, a.0=… a.1=… lists, @implied_key for a first value without a key) or, when
+ * it starts with '{', JSON. *@ret_flags gets OPT_FROM_TEXT for the former. *@ret_help: "help" or
+ * "?" was asked for. The caller owns the reference. */
 must_check int opt_parse_string(const char *text, const char *implied_key, json_t **ret_object,
                                 unsigned *ret_flags, bool *ret_help, struct err **reterr);
 

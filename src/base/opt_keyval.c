@@ -2,7 +2,8 @@
  * opt_keyval.c -- "driver=file,filename=/a,,b,cache.direct=on": one option string to an object.
  *
  *     options  = [ item { ',' item } [ ',' ] ]
- *     item     = key '=' value | 'help' | '?'      (the first may be a value alone: the implied key's)
+ *     item     = key '=' value | 'help' | '?'      (the first may be a value alone: its key is
+ *                                                   implied)
  *     key      = fragment { '.' fragment }         (a name; after the first also a list index)
  *     value    = { any character but ',' | ',,' }  (",,": one comma)
  *

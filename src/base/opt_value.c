@@ -1,8 +1,8 @@
 /*
  * opt_value.c -- one scalar: from JSON with strict types, or from text with a person's spelling.
  *
- * The same member reads `"size": 65536` in JSON and `size=64k` as text. A text names the member, what
- * was found and what would be right.
+ * The same member reads `"size": 65536` in JSON and `size=64k` as text. A text names the member,
+ * what was found and what would be right.
  */
 #include "base/opt_int.h"
 #include "base/mem.h"
@@ -108,7 +108,8 @@ static int parse_unsigned(const struct scalar *s, json_t *value, uint64_t *ret_n
     int rc = read_unsigned(s, value, &number);
 
     if (rc == -EINVAL) {
-        return wrong_text(s, s->opt->type == OPT_SIZE ? "a size such as 4096, 64k or 1G" : "a number",
+        return wrong_text(s,
+                          s->opt->type == OPT_SIZE ? "a size such as 4096, 64k or 1G" : "a number",
                           json_string_value(value));
     }
     if (rc == -ERANGE || number < s->opt->min || number > highest) {

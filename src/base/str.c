@@ -106,7 +106,8 @@ int str_parse_size(const char *text, uint64_t *ret_bytes)
         return -EINVAL;
     }
     errno = 0;
-    whole = strtoull(text, &end, text[0] == '0' && tolower((unsigned char)text[1]) == 'x' ? 16 : 10);
+    whole =
+        strtoull(text, &end, text[0] == '0' && tolower((unsigned char)text[1]) == 'x' ? 16 : 10);
     if (errno == ERANGE) {
         return -ERANGE;
     }
@@ -174,8 +175,8 @@ static char folded(char c)
     return c == '_' ? '-' : c;
 }
 
-/* The cheapest way to make the first @i letters of @a the first @j of @b, when rows[0] and rows[1] hold
- * those for i - 2 and i - 1 letters. */
+/* The cheapest way to make the first @i letters of @a the first @j of @b, when rows[0] and rows[1]
+ * hold those for i - 2 and i - 1 letters. */
 static size_t cheapest(const char *a, size_t i, const char *b, size_t j,
                        size_t rows[3][DISTANCE_BYTES_MAX + 1])
 {

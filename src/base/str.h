@@ -26,8 +26,8 @@ must_check int str_parse_bool(const char *text, bool *ret_value);
 /* A name as QEMU wants ids: a letter, then letters, digits, '-', '.', '_'; at most 127 bytes. */
 bool str_is_wellformed_id(const char *text);
 
-/* How many letters must be put in, left out, replaced or swapped to make @a of @b ('-' and '_' are one
- * letter); SIZE_MAX: too many for a slip of the fingers. For "did you mean". */
+/* How many letters must be put in, left out, replaced or swapped to make @a of @b ('-' and '_' are
+ * one letter); SIZE_MAX: too many for a slip of the fingers. For "did you mean". */
 size_t str_distance(const char *a, const char *b);
 
 /* A growing string. Zero-initialise; text is NULL until something is added. */

@@ -124,10 +124,12 @@ static int check_options(struct chardevs *chardevs, const struct socket_options 
         return err_set(reterr, EEXIST, "Duplicate ID '%s' for chardev", options->id);
     }
     if ((options->path == NULL) == (options->fd == NULL)) {
-        return err_set(reterr, EINVAL, "chardev '%s': one of 'path' and 'fd' is needed", options->id);
+        return err_set(reterr, EINVAL, "chardev '%s': one of 'path' and 'fd' is needed",
+                       options->id);
     }
     if (options->has_wait && !options->server) {
-        return err_set(reterr, EINVAL, "chardev '%s': 'wait' goes with server=on only", options->id);
+        return err_set(reterr, EINVAL, "chardev '%s': 'wait' goes with server=on only",
+                       options->id);
     }
     return 0;
 }
@@ -138,7 +140,8 @@ static int use_passed_fd(const char *text, struct err **reterr)
     int rc;
 
     if (str_parse_u64(text, INT32_MAX, &number) < 0) {
-        return err_set(reterr, EINVAL, "Parameter 'fd' expects the number of a socket, not '%s'", text);
+        return err_set(reterr, EINVAL, "Parameter 'fd' expects the number of a socket, not '%s'",
+                       text);
     }
     if (!os_fd_is_socket((int)number)) {
         return err_set(reterr, EBADF, "Parameter 'fd': %s is not a socket of this program", text);
@@ -176,8 +179,8 @@ static void somebody_knocks(void *opaque, unsigned events)
 
 static const struct loop_watch_ops watch_ops = {.ready = somebody_knocks};
 
-/* Until the socket is ready, or chardevs_abort(). The socket may be shared with whoever passed it, so it
- * is not shut down to end the wait. */
+/* Until the socket is ready, or chardevs_abort(). The socket may be shared with whoever passed it,
+ * so it is not shut down to end the wait. */
 MAIN_LOOP CO_FN
 static int wait_for_knock(struct chardev *chardev)
 {

@@ -53,8 +53,12 @@ static const struct opt_table qom_path_table = {.name = "qom-list", .opts = qom_
                                                 .count = countof(qom_path_opts),
                                                 .values_bytes = sizeof(struct qom_values)};
 static const struct opt qom_property_opts[] = {
-    {.name = "property", .type = OPT_STR, .flags = OPT_REQUIRED, OPT_AT(struct qom_values, property),
-     .since = "0.1", .help = "name of the property"},
+    {.name = "property",
+     .type = OPT_STR,
+     .flags = OPT_REQUIRED,
+     OPT_AT(struct qom_values, property),
+     .since = "0.1",
+     .help = "name of the property"},
 };
 static const struct opt_table qom_property_table = {
     .name = "qom-get", .base = &qom_path_table, .opts = qom_property_opts,
@@ -221,8 +225,11 @@ static const struct qmp_command block_export_add = {
     .name = "block-export-add", .flags = QMP_FREE_FORM, .since = "0.1", .co_run = run_export_add,
     .help = "open a front door: {type, id, and the type's options}"};
 static const struct qmp_command block_export_del = {
-    .name = "block-export-del", .arguments = &export_delete_table, .since = "0.1",
-    .co_run = run_export_del, .help = "close a front door; BLOCK_EXPORT_DELETED says when it is gone"};
+    .name = "block-export-del",
+    .arguments = &export_delete_table,
+    .since = "0.1",
+    .co_run = run_export_del,
+    .help = "close a front door; BLOCK_EXPORT_DELETED says when it is gone"};
 static const struct qmp_command query_block_exports = {
     .name = "query-block-exports", .flags = QMP_AT_ONCE, .since = "0.1",
     .returns = "[BlockExportInfo]", .co_run = run_query_exports, .help = "the exports there are"};
@@ -278,8 +285,12 @@ static int run_quit(const void *values, json_t **ret_value, struct err **reterr)
 }
 
 static const struct qmp_command query_waits = {
-    .name = "query-waits", .flags = QMP_AT_ONCE, .since = "0.1", .returns = "[WaitInfo]",
-    .co_run = run_query_waits, .help = "what is waited for: by whom, since when, for which requests"};
+    .name = "query-waits",
+    .flags = QMP_AT_ONCE,
+    .since = "0.1",
+    .returns = "[WaitInfo]",
+    .co_run = run_query_waits,
+    .help = "what is waited for: by whom, since when, for which requests"};
 static const struct qmp_command quit = {
     .name = "quit", .flags = QMP_AT_ONCE, .since = "0.1", .co_run = run_quit,
     .help = "end the program: exports, devices and nodes first"};

@@ -1,8 +1,8 @@
 /*
  * ctl.c -- `caisson ctl`: one command (or the event stream) over a control socket.
  *
- * A coroutine on a loop of its own, like everything that waits. Messages are JSON objects one after the
- * other; where one ends only the parser knows, so input is kept until a whole one is there.
+ * A coroutine on a loop of its own, like everything that waits. Messages are JSON objects one after
+ * the other; where one ends only the parser knows, so input is kept until a whole one is there.
  */
 #include "cli/ctl.h"
 #include "base/err.h"
@@ -39,7 +39,8 @@ struct ctl {
 };
 
 static const char usage[] =
-    "usage: caisson ctl SOCKET [--json] [--wait EVENT[:ID]] [--timeout SECONDS] COMMAND [KEY=VALUE…]\n"
+    "usage: caisson ctl SOCKET [--json] [--wait EVENT[:ID]] [--timeout SECONDS] COMMAND "
+    "[KEY=VALUE…]\n"
     "       caisson ctl SOCKET [--json] [--timeout SECONDS] events\n"
     "\n"
     "Runs one QMP command on the daemon's control socket and prints its answer.\n"
@@ -49,10 +50,12 @@ static const char usage[] =
     "  --timeout SECONDS  give up after that long (default: never)\n"
     "  events             print events as they come\n"
     "\n"
-    "KEY may be dotted (file.filename=disk.img). VALUE is JSON where it reads as JSON (10, true, null,\n"
+    "KEY may be dotted (file.filename=disk.img). VALUE is JSON where it reads as JSON (10, true, "
+    "null,\n"
     "[\"a\",\"b\"], '\"10\"' for the text 10), else text.\n"
     "\n"
-    "Exit status: 0 done, 1 the command failed or the time is over, 2 wrong usage, 3 no connection.\n"
+    "Exit status: 0 done, 1 the command failed or the time is over, 2 wrong usage, 3 no "
+    "connection.\n"
     "\n"
     "  caisson ctl /run/c.sock query-scsi-devices\n"
     "  caisson ctl /run/c.sock device_add driver=scsi-hd id=disk1 bus=hba0.0 drive=node1\n"
@@ -137,7 +140,7 @@ static void print_json(const json_t *message)
 
     puts(text != NULL ? text : "?");
     fflush(stdout);
-    free(text);
+    mem_free(text);
 }
 
 static bool is_awaited(const struct ctl *ctl, json_t *event)
@@ -210,7 +213,7 @@ static int execute(struct ctl *ctl, const char *command, json_t *arguments, json
     text = json_dumps(request, JSON_COMPACT);
     json_decref(request);
     rc = send_all(ctl, text, strlen(text));
-    free(text);
+    mem_free(text);
     return rc < 0 ? rc : receive_reply(ctl, ret_reply);
 }
 

@@ -3,8 +3,8 @@
 #include "base/str.h"
 #include <jansson.h>
 
-/* A reply's value as a person wants it: a list of objects is a table, an object "name: value" lines,
- * nothing for {}. */
+/* A reply's value as a person wants it: a list of objects is a table, an object "name: value"
+ * lines, nothing for {}. */
 ANY_THREAD
 void ctl_format_value(const json_t *value, struct strbuf *to);
 

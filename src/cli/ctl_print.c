@@ -23,7 +23,7 @@ static char *one_line(const json_t *value)
     }
     dump = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
     copy = mem_strdup(dump != NULL ? dump : "?");
-    free(dump);
+    mem_free(dump);
     return copy;
 }
 

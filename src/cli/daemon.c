@@ -1,15 +1,15 @@
 /*
  * daemon.c -- the life of `caisson daemon`: the command line is carried out, it serves, it ends.
  *
- * (M1) Everything after the loop exists runs in coroutines or callbacks of the main loop; nothing polls
- *      inside. Start-up is one coroutine, shutdown another, never both: a wish to quit during start-up is
- *      granted when the option under way has ended.
+ * (M1) Everything after the loop exists runs in coroutines or callbacks of the main loop; nothing
+ *      polls inside. Start-up is one coroutine, shutdown another, never both: a wish to quit during
+ *      start-up is granted when the option under way has ended.
  * (M2) The pid file is written when every option has succeeded; only then are connections accepted.
  * (M3) Whatever ends the program (command, signal, an option that failed) takes the same way out:
  *      exports with their devices, nodes, objects, control connections. What was made before an
  *      option failed is undone by it.
- * (M4) That way out is bounded: when --shutdown-timeout and a little more are over, the process exits
- *      from wherever it is.
+ * (M4) That way out is bounded: when --shutdown-timeout and a little more are over, the process
+ *      exits from wherever it is.
  */
 #include "cli/daemon.h"
 #include "base/log.h"
@@ -27,7 +27,6 @@
 #include "sync/rcu.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,7 +44,7 @@ struct daemon {
     int signal_fd;
     struct loop_watch signals;
 };
-static struct daemon *the_daemon; /* of the running cli_daemon_main(): handlers of commands have no other way */
+static struct daemon *the_daemon; /* of the running cli_daemon_main(), for daemon_quit() */
 
 /* ---- several things at once, and wait for all ---- */
 
@@ -71,7 +70,8 @@ static void crowd_leave(struct crowd_member *member)
     }
 }
 
-/* Run @fn once for each of @names, each in its coroutine with a crowd_member; returns when all left. */
+/* Run @fn once for each of @names, each in its coroutine with a crowd_member; returns when all
+ * left. */
 MAIN_LOOP CO_FN
 static void crowd_run(const struct opt_strs *names, co_fn *fn, const char *label)
 {
@@ -249,7 +249,7 @@ static void take_signal(void *opaque, unsigned events)
             log_error("signal %d: leaving at once", number);
             os_exit(128 + number);
         }
-        daemon_quit(number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGHUP");
+        daemon_quit(number == OS_SIGTERM ? "SIGTERM" : number == OS_SIGINT ? "SIGINT" : "SIGHUP");
     }
 }
 
@@ -387,10 +387,10 @@ static void set_tables(void)
 
 static int watch_signals(struct daemon *daemon)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int numbers[] = {OS_SIGTERM, OS_SIGINT, OS_SIGHUP};
 
     loop_assert_home(loop_main());
-    os_signal_ignore(SIGPIPE);
+    os_signal_ignore(OS_SIGPIPE);
     daemon->signal_fd = os_signal_fd(numbers, countof(numbers));
     return daemon->signal_fd < 0
                ? daemon->signal_fd

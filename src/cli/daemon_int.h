@@ -79,7 +79,7 @@ MAIN_LOOP
 int chardevs_add_monitor(struct chardevs *chardevs, json_t *object, unsigned flags,
                          struct err **reterr);
 MAIN_LOOP
-void chardevs_accept(struct chardevs *chardevs); /* from now on; before, clients wait in the backlog */
+void chardevs_accept(struct chardevs *chardevs); /* from now on; before, clients wait */
 MAIN_LOOP
 void chardevs_abort(struct chardevs *chardevs); /* whoever waits for a client stops waiting */
 MAIN_LOOP
@@ -116,6 +116,6 @@ extern const size_t daemon_event_count;
 
 /* ---- daemon.c ---- */
 
-/* Exports, nodes, I/O threads, monitors go, in this order; then the program ends. Again: nothing. */
+/* Exports, nodes, I/O threads, monitors go, in this order; then the program ends. Idempotent. */
 MAIN_LOOP
 void daemon_quit(const char *why);

@@ -111,7 +111,8 @@ int daemon_help(const struct daemon_arg *arg, struct strbuf *to, struct err **re
     }
     add_kind(arg->option, &help);
     if (help.wanted != NULL && !help.is_found) {
-        return err_set(reterr, EINVAL, "--%s: Parameter '%s' does not accept value '%s'; `--%s help` lists them",
+        return err_set(reterr, EINVAL,
+                       "--%s: Parameter '%s' does not accept value '%s'; `--%s help` lists them",
                        daemon_option_name(arg->option), kind->key, help.wanted,
                        daemon_option_name(arg->option));
     }

@@ -12,7 +12,7 @@ enum { EXIT_USAGE = 2 };
 
 static const struct {
     const char *name, *help;
-    int (*run)(int argc, char **argv);
+    BLOCKING_SLOT int (*run)(int argc, char **argv);
 } parts[] = {
     {"daemon", "serve virtual disks", cli_daemon_main},
     {"ctl", "one command over the control socket of a daemon", cli_ctl_main},

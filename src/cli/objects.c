@@ -1,5 +1,6 @@
 /*
- * objects.c -- object-add, object-del, qom-get, qom-set, qom-list: objects by id and their properties.
+ * objects.c -- object-add, object-del, qom-get, qom-set, qom-list: objects by id and their
+ * properties.
  *
  * One type so far, the I/O thread; loop/iothread.c keeps them, its table has their properties.
  */
@@ -15,15 +16,26 @@ struct iothread_object {
     char *id;
 };
 static const struct opt iothread_object_opts[] = {
-    {.name = "qom-type", .type = OPT_STR, .flags = OPT_REQUIRED, OPT_AT(struct iothread_object, type),
-     .since = "0.1", .help = "iothread"},
-    {.name = "id", .type = OPT_STR, .flags = OPT_REQUIRED, OPT_AT(struct iothread_object, id),
-     .since = "0.1", .help = "its name, not used by another object"},
+    {.name = "qom-type",
+     .type = OPT_STR,
+     .flags = OPT_REQUIRED,
+     OPT_AT(struct iothread_object, type),
+     .since = "0.1",
+     .help = "iothread"},
+    {.name = "id",
+     .type = OPT_STR,
+     .flags = OPT_REQUIRED,
+     OPT_AT(struct iothread_object, id),
+     .since = "0.1",
+     .help = "its name, not used by another object"},
 };
-static const struct opt_table iothread_object_table = {
-    .name = "iothread", .help = "a thread that runs one event loop", .base = &iothread_options_table,
-    .opts = iothread_object_opts, .count = countof(iothread_object_opts),
-    .values_bytes = sizeof(struct iothread_object)};
+static const struct opt_table iothread_object_table = {.name = "iothread",
+                                                       .help = "a thread that runs one event loop",
+                                                       .base = &iothread_options_table,
+                                                       .opts = iothread_object_opts,
+                                                       .count = countof(iothread_object_opts),
+                                                       .values_bytes =
+                                                           sizeof(struct iothread_object)};
 
 void objects_type_each(void (*each)(const char *name, const struct opt_table *table, void *opaque),
                        void *opaque)
@@ -44,7 +56,8 @@ static int check_type(json_t *object, struct err **reterr)
         return err_set(reterr, EINVAL, "Invalid parameter type for 'qom-type', expected: string");
     }
     if (strcmp(json_string_value(type), "iothread") != 0) {
-        return err_set(reterr, EINVAL, "Parameter 'qom-type' does not accept value '%s', only 'iothread'",
+        return err_set(reterr, EINVAL,
+                       "Parameter 'qom-type' does not accept value '%s', only 'iothread'",
                        json_string_value(type));
     }
     return 0;
@@ -246,9 +259,10 @@ int objects_list(const char *path, json_t **ret_list, struct err **reterr)
 MAIN_LOOP
 static void describe_iothread(struct iothread *thread, void *opaque)
 {
-    json_t *object =
-        json_pack("{s:s,s:I}", "id", iothread_id(thread), "thread-id", (json_int_t)iothread_os_id(thread));
-    static const char *const members[] = {"poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch"};
+    json_t *object = json_pack("{s:s,s:I}", "id", iothread_id(thread), "thread-id",
+                               (json_int_t)iothread_os_id(thread));
+    static const char *const members[] = {"poll-max-ns", "poll-grow", "poll-shrink",
+                                          "aio-max-batch"};
 
     for (size_t i = 0; i < countof(members); i++) {
         json_object_set_new(object, members[i], json_integer(property_value(thread, members[i])));

@@ -30,15 +30,16 @@ static const struct option_def defs[DAEMON_OPTION_MAX_] = {
                         "socket,id=ID,path=PATH[,server=on|off][,wait=on|off][,abstract=on|off]\n"
                         "            socket,id=ID,fd=N[,server=on|off]",
                         "backend", true, "make a socket for --monitor"},
-    [DAEMON_MONITOR] = {"monitor", 0, "[chardev=]ID[,mode=control][,pretty=on|off]", "chardev", true,
-                        "serve the control protocol (QMP) on a --chardev"},
+    [DAEMON_MONITOR] = {"monitor", 0, "[chardev=]ID[,mode=control][,pretty=on|off]", "chardev",
+                        true, "serve the control protocol (QMP) on a --chardev"},
     [DAEMON_EXPORT] = {"export", 0,
                        "[type=]vhost-user-scsi,id=ID,addr.type=unix,addr.path=PATH[,num-queues=N]\n"
                        "           [,iothread=ID | ,iothread.0=ID,iothread.1=ID…]",
-                       "type", true, "open a front door: a SCSI host adapter for a virtual machine"},
-    [DAEMON_DEVICE] = {"device", 0,
-                       "scsi-hd,id=ID,bus=EXPORT.0,drive=NODE[,scsi-id=N][,lun=N][,serial=TEXT][,…]",
-                       "driver", true, "plug a disk"},
+                       "type", true,
+                       "open a front door: a SCSI host adapter for a virtual machine"},
+    [DAEMON_DEVICE] =
+        {"device", 0, "scsi-hd,id=ID,bus=EXPORT.0,drive=NODE[,scsi-id=N][,lun=N][,serial=TEXT][,…]",
+         "driver", true, "plug a disk"},
     [DAEMON_PIDFILE] = {"pidfile", 0, "PATH", NULL, false,
                         "write and lock a pid file when all options have succeeded"},
     [DAEMON_DAEMONIZE] = {"daemonize", 0, NULL, NULL, false,
@@ -67,19 +68,21 @@ void daemon_usage(struct strbuf *to)
 
         if (def->letter != 0) {
             strbuf_addf(to, "  -%c, --%s%s%s\n", def->letter, def->name,
-                        def->argument != NULL ? " " : "", def->argument != NULL ? def->argument : "");
+                        def->argument != NULL ? " " : "",
+                        def->argument != NULL ? def->argument : "");
         } else {
             strbuf_addf(to, "  --%s%s%s\n", def->name, def->argument != NULL ? " " : "",
                         def->argument != NULL ? def->argument : "");
         }
         strbuf_addf(to, "          %s\n", def->help);
     }
-    strbuf_addf(to,
-                "\nOptions are carried out in the order in which they stand; when one fails, what was done "
-                "is undone\nand the exit status is 1. `--object help`, `--blockdev help`, `--export help`, "
-                "`--device help`,\n`--chardev help` list types, `--device scsi-hd,help` and the like their "
-                "properties. Instead of\nkeys each takes a JSON object. SIGTERM, SIGINT, SIGHUP and the "
-                "command `quit` end the program;\na second signal ends it at once.\n");
+    strbuf_addf(
+        to,
+        "\nOptions are carried out in the order in which they stand; when one fails, what was done "
+        "is undone\nand the exit status is 1. `--object help`, `--blockdev help`, `--export help`, "
+        "`--device help`,\n`--chardev help` list types, `--device scsi-hd,help` and the like their "
+        "properties. Instead of\nkeys each takes a JSON object. SIGTERM, SIGINT, SIGHUP and the "
+        "command `quit` end the program;\na second signal ends it at once.\n");
 }
 
 /* ---- one option ---- */
@@ -137,8 +140,9 @@ static int find_value(struct typed *typed, const char *attached, const char *nex
     typed->used = 1;
     typed->value = attached;
     if (def->argument == NULL) {
-        return attached == NULL ? 0
-                                : err_set(reterr, EINVAL, "option '--%s' takes no value", def->name);
+        return attached == NULL
+                   ? 0
+                   : err_set(reterr, EINVAL, "option '--%s' takes no value", def->name);
     }
     if (attached == NULL && next == NULL) {
         return err_set(reterr, EINVAL, "option '--%s' requires an argument: %s", def->name,
@@ -224,7 +228,8 @@ static int set_log_level(const char *text, struct err **reterr)
     enum log_level level = LOG_INFO;
 
     if (log_level_parse(text, &level) < 0) {
-        return err_set(reterr, EINVAL, "--log-level %s: error, warn, info or debug is wanted", text);
+        return err_set(reterr, EINVAL, "--log-level %s: error, warn, info or debug is wanted",
+                       text);
     }
     log_set_level(level);
     return 0;
@@ -236,8 +241,9 @@ static int set_shutdown_timeout(struct daemon_settings *settings, const char *te
     uint64_t seconds = 0;
 
     if (str_parse_u64(text, SHUTDOWN_TIMEOUT_S_MAX, &seconds) < 0) {
-        return err_set(reterr, EINVAL, "--shutdown-timeout %s: a number of seconds from 0 to %d is wanted",
-                       text, SHUTDOWN_TIMEOUT_S_MAX);
+        return err_set(reterr, EINVAL,
+                       "--shutdown-timeout %s: a number of seconds from 0 to %d is wanted", text,
+                       SHUTDOWN_TIMEOUT_S_MAX);
     }
     settings->shutdown_timeout_ns = seconds * 1000000000;
     return 0;

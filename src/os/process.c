@@ -13,6 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static_assert(OS_SIGHUP == SIGHUP && OS_SIGINT == SIGINT, "the kernel's numbers");
+static_assert(OS_SIGPIPE == SIGPIPE && OS_SIGTERM == SIGTERM, "the kernel's numbers");
+
 int os_signal_fd(const int *signals, size_t count)
 {
     sigset_t set;

@@ -4,8 +4,10 @@
 #include "base/err.h"
 #include <sys/types.h>
 
-/* Block @signals in this thread (and those it starts) and return a descriptor that reads as ready when
- * one is pending; os_signal_next() takes it: its number, 0: none. */
+enum os_signal { OS_SIGHUP = 1, OS_SIGINT = 2, OS_SIGPIPE = 13, OS_SIGTERM = 15 };
+
+/* Block @signals in this thread (and those it starts) and return a descriptor that reads as ready
+ * when one is pending; os_signal_next() takes it: its number, 0: none. */
 ANY_THREAD
 int os_signal_fd(const int *signals, size_t count);
 ANY_THREAD
@@ -19,8 +21,9 @@ void os_signal_unblock_all(void);
 BLOCKING
 int os_pidfile_write(const char *path, struct err **reterr);
 
-/* Fork; the parent waits for os_daemonize_ready() of the child and exits with the status given there
- * (or with 1 when the child dies before). Before any thread or ring exists. Returns in the child. */
+/* Fork; the parent waits for os_daemonize_ready() of the child and exits with the status given
+ * there (or with 1 when the child dies before). Before any thread or ring exists. Returns in the
+ * child. */
 BLOCKING
 int os_daemonize_begin(struct err **reterr);
 BLOCKING

@@ -217,7 +217,7 @@ static void send_message(struct qmp_client *client, json_t *message)
     char *text = message_text(message, client->pretty);
 
     send_text(client, text);
-    free(text);
+    mem_free(text);
     json_decref(message);
 }
 
@@ -232,8 +232,8 @@ void qmp_clients_send_event(json_t *event)
             send_text(client, texts[client->pretty]);
         }
     }
-    free(texts[0]);
-    free(texts[1]);
+    mem_free(texts[0]);
+    mem_free(texts[1]);
 }
 
 /* ---- commands ----------------------------------------------------------------------------- */
@@ -351,7 +351,8 @@ static void answer_in_negotiation(struct qmp_client *client, json_t *request, st
 {
     int rc = error != NULL ? -EINVAL : negotiate(client, request, &error);
 
-    send_message(client, rc == 0 ? qmp_reply_value(request, NULL) : qmp_reply_error(request, error));
+    send_message(client,
+                 rc == 0 ? qmp_reply_value(request, NULL) : qmp_reply_error(request, error));
     json_decref(request);
 }
 
@@ -469,7 +470,7 @@ void qmp_client_refuse(int fd)
     (void)os_send(fd, &iov, 1, NULL, 0);
     os_close_now(fd);
     mem_free(line);
-    free(text);
+    mem_free(text);
     json_decref(reply);
 }
 

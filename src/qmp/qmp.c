@@ -312,7 +312,8 @@ json_t *qmp_reply_error(json_t *request, struct err *error)
     if (desc == NULL) { /* a path that is not UTF-8, quoted in a message */
         desc = json_string("(the text of this error is not UTF-8)");
     }
-    reply = json_pack("{s:{s:s,s:o}}", "error", "class", err_class_name(error->class), "desc", desc);
+    reply =
+        json_pack("{s:{s:s,s:o}}", "error", "class", err_class_name(error->class), "desc", desc);
     err_free(error);
     return with_id(reply, request);
 }

@@ -10,7 +10,8 @@ struct qmp_call {
     json_t *arguments; /* NULL: none given */
 };
 
-/* Is @request well formed, and which command does it want? @allow_oob: "exec-oob" is a known member. */
+/* Is @request well formed, and which command does it want? @allow_oob: "exec-oob" is a known
+ * member. */
 MAIN_LOOP
 int qmp_request_check(json_t *request, bool allow_oob, struct qmp_call *ret_call,
                       struct err **reterr);

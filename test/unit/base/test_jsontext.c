@@ -56,15 +56,15 @@ static const struct row table[] = {
     {"12[1]", "12\n[1]\n"},
     {"foo\n{}", "! JSON parse error, invalid token near 'foo'\n{}\n"},
     {"}{}", "! JSON parse error, closing bracket without an opening one\n{}\n"},
-    {"{]}{}",
-     "! JSON parse error, closing bracket of the wrong kind\n"
-     "! JSON parse error, closing bracket without an opening one\n{}\n"},
+    {"{]}{}", "! JSON parse error, closing bracket of the wrong kind\n"
+              "! JSON parse error, closing bracket without an opening one\n{}\n"},
     {"{\"a\": \"x\n{}", "! JSON parse error, control character in a string\n{}\n"},
     {"{\"a\": \xff{}", "! JSON parse error, byte that UTF-8 never has\n{}\n"},
     {"{\"a\": \"\xff{}", "! JSON parse error, byte that UTF-8 never has\n{}\n"},
     {"{\"a\":}{}", "! JSON parse error, unexpected token near '}'\n{}\n"},
     {"{\"a\":1,\"a\":2}{}", "! JSON parse error, duplicate object key near '\"a\"'\n{}\n"},
-    {"{\"a\":99999999999999999999}{}", "! JSON parse error, too big integer near '99999999999999999999'\n{}\n"},
+    {"{\"a\":99999999999999999999}{}",
+     "! JSON parse error, too big integer near '99999999999999999999'\n{}\n"},
     {"{\"a\":\"\xc3\"}{}", NULL}, /* broken UTF-8: an error, in jansson's words */
 };
 
@@ -107,8 +107,8 @@ static void nesting_is_bounded_and_said_once(void **state)
     }
     strbuf_add(&stream, "{}", 2);
     run(stream.text, 7, 1000000, &found);
-    assert_string_equal(found.text,
-                        "! JSON parse error, too many levels of nesting, at most 64 are allowed\n{}\n");
+    assert_string_equal(
+        found.text, "! JSON parse error, too many levels of nesting, at most 64 are allowed\n{}\n");
     strbuf_fini(&found);
     strbuf_fini(&stream);
 }
@@ -118,12 +118,12 @@ static void size_is_bounded_and_the_rest_swallowed(void **state)
     struct strbuf found = {0};
 
     run("{\"a\":\"0123456789\",\"b\":[{}]} {}", 3, 12, &found);
-    assert_string_equal(found.text,
-                        "! JSON parse error, message of too many bytes, at most 12 are allowed\n{}\n");
+    assert_string_equal(
+        found.text, "! JSON parse error, message of too many bytes, at most 12 are allowed\n{}\n");
     found.bytes = 0;
     run("{\"a\":1}{}", 3, 6, &found); /* the last bracket is the byte too many */
-    assert_string_equal(found.text,
-                        "! JSON parse error, message of too many bytes, at most 6 are allowed\n{}\n");
+    assert_string_equal(
+        found.text, "! JSON parse error, message of too many bytes, at most 6 are allowed\n{}\n");
     found.bytes = 0;
     run("[\"0123456789]\"] 12345678 {}", 1, 8, &found);
     assert_string_equal(found.text,

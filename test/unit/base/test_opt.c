@@ -52,16 +52,32 @@ struct values {
     char *nullable;
 };
 static const struct opt values_opts[] = {
-    {.name = "size", .type = OPT_SIZE, OPT_AT(struct values, size), OPT_HAS(struct values, has_size),
-     .dflt = "1G", .since = "0.1", .help = "virtual size"},
-    {.name = "count", .type = OPT_U16, OPT_AT(struct values, count),
-     OPT_HAS(struct values, has_count), .min = 2, .max = 500},
+    {.name = "size",
+     .type = OPT_SIZE,
+     OPT_AT(struct values, size),
+     OPT_HAS(struct values, has_size),
+     .dflt = "1G",
+     .since = "0.1",
+     .help = "virtual size"},
+    {.name = "count",
+     .type = OPT_U16,
+     OPT_AT(struct values, count),
+     OPT_HAS(struct values, has_count),
+     .min = 2,
+     .max = 500},
     {.name = "wide", .type = OPT_U64, OPT_AT(struct values, wide)},
-    {.name = "offset", .type = OPT_I64, OPT_AT(struct values, offset),
-     .min = (uint64_t)(int64_t)-5, .max = 5},
+    {.name = "offset",
+     .type = OPT_I64,
+     OPT_AT(struct values, offset),
+     .min = (uint64_t)(int64_t)-5,
+     .max = 5},
     {.name = "any-offset", .type = OPT_I64, OPT_AT(struct values, any_offset)},
-    {.name = "color", .type = OPT_ENUM, OPT_AT(struct values, color), .names = color_names,
-     .dflt = "green", .help = "of the bike shed"},
+    {.name = "color",
+     .type = OPT_ENUM,
+     OPT_AT(struct values, color),
+     .names = color_names,
+     .dflt = "green",
+     .help = "of the bike shed"},
     {.name = "addr", .type = OPT_STRUCT, OPT_AT(struct values, addr), .table = &inner_table},
     {.name = "list", .type = OPT_LIST, OPT_AT(struct values, list), .table = &inner_table},
     {.name = "names", .type = OPT_STRS, OPT_AT(struct values, names)},
@@ -106,7 +122,7 @@ static void defaults_where_nothing_is_given(void **state)
     assert_int_equal(v.size, 1ULL << 30);
     assert_false(v.has_size);
     assert_int_equal(v.color, 1);
-    assert_true(v.addr.keep); /* (O2): of an absent struct too, and its required member is not missed */
+    assert_true(v.addr.keep); /* (O2): of an absent struct too; its required member is not missed */
     assert_int_equal(v.addr.mode, 0x1f);
     assert_int_equal(v.names.count, 0);
     opt_free_values(&values_table, &v);
@@ -176,11 +192,11 @@ static const struct bad bad_table[] = {
     {"{\"size\": \"1\"}", "Invalid parameter type for 'size', expected: integer, found: string"},
     {"{\"size\": 1.0}", "Invalid parameter type for 'size', expected: integer, found: number"},
     {"{\"size\": null}", "Invalid parameter type for 'size', expected: integer, found: null"},
-    {"{\"size\": -1}",
-     "Parameter 'size' expects a value from 0 to 18446744073709551615, not '-1'"},
+    {"{\"size\": -1}", "Parameter 'size' expects a value from 0 to 18446744073709551615, not '-1'"},
     {"{\"read-only\": 1}",
      "Invalid parameter type for 'read-only', expected: boolean, found: integer"},
-    {"{\"node-name\": 1}", "Invalid parameter type for 'node-name', expected: string, found: integer"},
+    {"{\"node-name\": 1}",
+     "Invalid parameter type for 'node-name', expected: string, found: integer"},
     {"{\"node-name\": \"a\\u0000b\"}", "Parameter 'node-name' expects a string without \\u0000"},
     {"{\"color\": \"pink\"}",
      "Parameter 'color' does not accept value 'pink', only 'red', 'green', 'blue'"},

@@ -121,11 +121,11 @@ static void names_and_depth_are_bounded(void **state)
     bool help;
 
     memset(text, 'a', sizeof(text));
-    strcpy(text + 127, "=1");
+    memcpy(text + 127, "=1", 3);
     assert_int_equal(opt_parse_string(text, NULL, &found, &flags, &help, &error), 0);
     json_decref(found);
     text[127] = 'a';
-    strcpy(text + 128, "=1");
+    memcpy(text + 128, "=1", 3);
     assert_int_equal(opt_parse_string(text, NULL, &found, &flags, &help, &error), -EINVAL);
     assert_true(str_has_prefix(error->text, "Parameter 'aaa"));
     err_free(take(&error));
@@ -158,7 +158,8 @@ static void help_is_asked_for_anywhere_as_a_word(void **state)
         bool help;
 
         assert_int_equal(
-            opt_parse_string(table[i].text, table[i].implied_key, &found, &flags, &help, &error), 0);
+            opt_parse_string(table[i].text, table[i].implied_key, &found, &flags, &help, &error),
+            0);
         assert_int_equal(help, table[i].help);
         json_decref(found);
     }

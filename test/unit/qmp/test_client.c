@@ -225,7 +225,8 @@ static const struct {
     const char *input, *reply;
 } negotiation_table[] = {
     {"{\"execute\":\"now\",\"id\":1}",
-     ERROR_ID("CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'", "1")},
+     ERROR_ID("CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'",
+              "1")},
     {"{\"execute\":\"nope\"}",
      ERROR_("CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'")},
     {"{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"foo\"]}}",
@@ -271,7 +272,8 @@ static const struct {
      ERROR_ID("CommandNotFound", "The command nope has not been found", "7")},
     {"{\"execute\":1}", ERROR_("GenericError", "QMP input member 'execute' must be a string")},
     {"{\"foo\":1}", ERROR_("GenericError", "QMP input member 'foo' is unexpected")},
-    {"{\"execute\":\"now\",\"foo\":1}", ERROR_("GenericError", "QMP input member 'foo' is unexpected")},
+    {"{\"execute\":\"now\",\"foo\":1}",
+     ERROR_("GenericError", "QMP input member 'foo' is unexpected")},
     {"{\"arguments\":{}}", ERROR_("GenericError", "QMP input lacks member 'execute'")},
     {"{\"execute\":\"now\",\"arguments\":[]}",
      ERROR_("GenericError", "QMP input member 'arguments' must be an object")},
@@ -283,7 +285,8 @@ static const struct {
     {"{\"a\":}", ERROR_("GenericError", "JSON parse error, unexpected token near '}'")},
     {"}", ERROR_("GenericError", "JSON parse error, closing bracket without an opening one")},
     {"{\"a\":\"x\n", ERROR_("GenericError", "JSON parse error, control character in a string")},
-    {"{\"half\xff{\"execute\":\"now\"}", ERROR_("GenericError", "JSON parse error, byte that UTF-8 never has")},
+    {"{\"half\xff{\"execute\":\"now\"}",
+     ERROR_("GenericError", "JSON parse error, byte that UTF-8 never has")},
     {"", "{\"return\": 42}"}, /* what followed the reset */
     {"{\"exec-oob\":\"now\"}", ERROR_("GenericError", "QMP input member 'exec-oob' is unexpected")},
     {"{\"execute\":\"fail\"}", ERROR_("DeviceNotFound", "Device 'x' not found")},
@@ -292,8 +295,10 @@ static const struct {
      ERROR_("GenericError", "Invalid parameter type for 'text', expected: string, found: integer")},
     {"{\"execute\":\"echo\",\"arguments\":{\"text\":\"a\",\"time\":2}}",
      ERROR_("GenericError", "Parameter 'time' is unexpected; did you mean 'times'?")},
-    {"{\"execute\":\"echo\",\"arguments\":{\"text\":\"a\",\"times\":2}}", "{\"return\": [\"a\", \"a\"]}"},
-    {"{\"execute\":\"free\",\"arguments\":{\"any\":{\"b\":1}}}", "{\"return\": {\"any\": {\"b\": 1}}}"},
+    {"{\"execute\":\"echo\",\"arguments\":{\"text\":\"a\",\"times\":2}}",
+     "{\"return\": [\"a\", \"a\"]}"},
+    {"{\"execute\":\"free\",\"arguments\":{\"any\":{\"b\":1}}}",
+     "{\"return\": {\"any\": {\"b\": 1}}}"},
     {"{\"execute\":\"free\"}", "{\"return\": {}}"},
     {"{\"execute\":\"query-version\"}", "{\"return\": {\"package\": \"test\", \"qemu\": "
                                         "{\"major\": 1, \"micro\": 3, \"minor\": 2}}}"},
@@ -318,7 +323,8 @@ static void test_order_within_and_independence_between(void)
     struct peer *b = peer_new(false);
 
     loop_assert_main();
-    peer_send(a, "{'execute':'hold','id':1}{'execute':'now','id':2}{nonsense}{'execute':'now','id':3}");
+    peer_send(
+        a, "{'execute':'hold','id':1}{'execute':'now','id':2}{nonsense}{'execute':'now','id':3}");
     peer_send(b, "{'execute':'now','id':9}");
     expect(b, "{\"id\": 9, \"return\": 42}");
     expect_silence(a); /* (Q1): 2 and 3 wait behind 1 */
@@ -341,7 +347,8 @@ static void test_out_of_band(void)
                     "{'exec-oob':'echo','id':3}{'exec-oob':'now','execute':'now','id':4}");
     expect(peer, "{\"id\": 2, \"return\": 42}");
     expect(peer, ERROR_ID("GenericError", "The command echo does not support OOB", "3"));
-    expect(peer, ERROR_ID("GenericError", "QMP input member 'execute' clashes with 'exec-oob'", "4"));
+    expect(peer,
+           ERROR_ID("GenericError", "QMP input member 'execute' clashes with 'exec-oob'", "4"));
     co_queue_wake_all(&held);
     expect(peer, "{\"id\": 1, \"return\": {}}");
     peer_free(peer);
@@ -487,8 +494,9 @@ static void test_limits_of_a_message(void)
     big.bytes -= 3;
     strbuf_add(&big, "x'}}", 4);
     peer_send(peer, big.text);
-    expect(peer, ERROR_("GenericError", "JSON parse error, message of too many bytes, at most 1048576 "
-                                        "are allowed"));
+    expect(peer,
+           ERROR_("GenericError", "JSON parse error, message of too many bytes, at most 1048576 "
+                                  "are allowed"));
     peer_send(peer, "{'execute':'now'}");
     expect(peer, "{\"return\": 42}");
     big.bytes = 0;
@@ -500,8 +508,9 @@ static void test_limits_of_a_message(void)
         strbuf_addf(&big, "}");
     }
     peer_send(peer, big.text);
-    expect(peer, ERROR_("GenericError", "JSON parse error, too many levels of nesting, at most 64 are "
-                                        "allowed"));
+    expect(peer,
+           ERROR_("GenericError", "JSON parse error, too many levels of nesting, at most 64 are "
+                                  "allowed"));
     strbuf_fini(&big);
     peer_free(peer);
 }
