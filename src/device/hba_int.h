@@ -188,8 +188,8 @@ struct hba_slot *hba_ring_pop(struct hba_ring *ring);
 /* Budget used up and more to do: go to the end of the line. */
 HOME_LOOP
 void hba_ring_again(struct hba_ring *ring);
-/* Answer: @written bytes of the writable part are filled. @slot is free afterwards, and the ring
- * may be gone if it is stopping. */
+/* Answer: @written bytes of the writable part are filled. @slot is free afterwards; a ring that was
+ * abandoned may be gone, for the main loop frees it as soon as its last slot is back. */
 HOME_LOOP
 void hba_slot_complete(struct hba_slot *slot, uint32_t written);
 /* Let the guest see now what was completed. */

@@ -47,17 +47,11 @@ static void write_response(struct hba_request *request, uint8_t response, uint32
 }
 
 HOME_LOOP
-static void fire_watchers(struct hba_ring *ring, struct list *watchers)
+static void fire_watchers(struct list *watchers)
 {
     struct hba_watcher *watcher;
     struct hba_watcher *following;
 
-    if (list_is_empty(watchers)) {
-        return;
-    }
-    if (ring->state != HBA_RING_ABANDONED) {
-        hba_ring_flush(ring); /* the guest sees the answer before that of the TMF */
-    }
     list_for_each_safe(watcher, following, watchers, link) {
         list_remove(&watcher->link);
         hba_group_done(watcher->group);
@@ -69,6 +63,7 @@ void hba_request_complete(struct hba_request *request, uint8_t response)
 {
     struct hba_ring *ring = request->slot.ring;
     struct list watchers = LIST_INIT(watchers);
+    bool is_abandoned = ring->state == HBA_RING_ABANDONED;
     uint32_t written = 0;
 
     TRACE(hba_complete, "queue %u tag %" PRIu64 " response %u status %u", ring->queue->index,
@@ -76,13 +71,18 @@ void hba_request_complete(struct hba_request *request, uint8_t response)
     if (request->cut != NULL) {
         *request->cut = request->cut_saved;
     }
-    if (ring->state != HBA_RING_ABANDONED) {
+    if (!is_abandoned) {
         write_response(request, response, &written);
     }
     list_splice_tail(&watchers, &request->watchers);
     request->lun = NULL;
-    hba_slot_complete(&request->slot, written);
-    fire_watchers(ring, &watchers);
+    hba_slot_complete(&request->slot, written); /* an abandoned ring may be gone now */
+    if (!list_is_empty(&watchers)) {
+        if (!is_abandoned) {
+            hba_ring_flush(ring); /* the guest sees the answer before that of the TMF */
+        }
+        fire_watchers(&watchers);
+    }
 }
 
 HOME_LOOP
