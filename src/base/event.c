@@ -1,5 +1,6 @@
 #include "base/event.h"
 
+ANY_SLOT
 static event_sink *current_sink;
 static void *current_opaque;
 

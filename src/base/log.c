@@ -10,6 +10,7 @@ static const uint64_t log_window_ns = 60ULL * 1000 * 1000 * 1000;
 const char *const log_level_names[LOG_LEVEL_MAX_ + 1] = {"error", "warn", "info", "debug", NULL};
 
 static enum log_level level_max = LOG_INFO; /* set at start-up */
+ANY_SLOT
 static void (*line_sink)(const char *line, void *opaque);
 static void *line_sink_opaque;
 

@@ -26,11 +26,8 @@ static void *value_at(void *values, const struct opt *opt)
     return (char *)values + opt->offset;
 }
 
-static void add_path(struct strbuf *to, const struct opt_path *path, unsigned flags)
+static void add_step(struct strbuf *to, const struct opt_path *path, unsigned flags)
 {
-    if (path->up != NULL) {
-        add_path(to, path->up, flags);
-    }
     if (path->name != NULL) {
         strbuf_addf(to, "%s%s", to->bytes > 0 ? "." : "", path->name);
     } else {
@@ -38,14 +35,32 @@ static void add_path(struct strbuf *to, const struct opt_path *path, unsigned fl
     }
 }
 
+static size_t path_depth(const struct opt_path *path)
+{
+    size_t depth = 0;
+
+    for (; path != NULL; path = path->up) {
+        depth++;
+    }
+    return depth;
+}
+
 char *opt_path_text(const struct opt_path *path, unsigned flags)
 {
     struct strbuf text = {0};
+    size_t depth = path_depth(path);
 
-    if (path == NULL) {
+    if (depth == 0) {
         return mem_strdup("arguments");
     }
-    add_path(&text, path, flags);
+    for (size_t from_top = 1; from_top <= depth; from_top++) {
+        const struct opt_path *step = path;
+
+        for (size_t up = from_top; up < depth; up++) {
+            step = step->up;
+        }
+        add_step(&text, step, flags);
+    }
     return text.text;
 }
 
@@ -261,14 +276,13 @@ static int parse_own_members(struct parser *p, const struct opt_table *table, js
 static int parse_members(struct parser *p, const struct opt_table *table, json_t *object,
                          const struct opt_path *path, void *values)
 {
-    if (table->base != NULL) {
-        int rc = parse_members(p, table->base, object, path, values);
+    const struct opt_table *part;
+    int rc = 0;
 
-        if (rc < 0) {
-            return rc;
-        }
+    for (size_t i = 0; rc == 0 && (part = opt_table_part(table, i)) != NULL; i++) {
+        rc = parse_own_members(p, part, object, path, values);
     }
-    return parse_own_members(p, table, object, path, values);
+    return rc;
 }
 
 static int parse_struct(struct parser *p, const struct opt_table *table, json_t *object,

@@ -19,24 +19,34 @@ const char *opt_type_name(enum opt_type type)
     return names[type];
 }
 
-static bool each_member(const struct opt_table *table,
-                        bool (*each)(const struct opt *opt, void *opaque), void *opaque)
+const struct opt_table *opt_table_part(const struct opt_table *table, size_t index)
 {
-    if (table->base != NULL && !each_member(table->base, each, opaque)) {
-        return false;
+    size_t count = 0;
+
+    for (const struct opt_table *t = table; t != NULL; t = t->base) {
+        count++;
     }
-    for (size_t i = 0; i < table->count; i++) {
-        if (!each(&table->opts[i], opaque)) {
-            return false;
-        }
+    if (index >= count) {
+        return NULL;
     }
-    return true;
+    for (size_t i = index + 1; i < count; i++) {
+        table = table->base;
+    }
+    return table;
 }
 
 void opt_each(const struct opt_table *table, bool (*each)(const struct opt *opt, void *opaque),
               void *opaque)
 {
-    (void)each_member(table, each, opaque);
+    const struct opt_table *part;
+
+    for (size_t i = 0; (part = opt_table_part(table, i)) != NULL; i++) {
+        for (size_t j = 0; j < part->count; j++) {
+            if (!each(&part->opts[j], opaque)) {
+                return;
+            }
+        }
+    }
 }
 
 /* ---- help ---- */

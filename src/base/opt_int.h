@@ -21,6 +21,9 @@ must_check int opt_scalar_parse(const struct opt *opt, json_t *value, unsigned f
 void opt_default_set(const struct opt *opt, void *to);
 bool opt_type_is_scalar(enum opt_type type);
 
+/* @table's @index-th part, its deepest base first and itself last; NULL: there are fewer. */
+const struct opt_table *opt_table_part(const struct opt_table *table, size_t index);
+
 /* The known member nearest to @name, if it is near enough to be what was meant; else NULL. */
 const char *opt_closest(const struct opt_table *table, const char *name);
 

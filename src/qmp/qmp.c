@@ -93,6 +93,7 @@ static bool is_declared(const struct event_def *event)
     return false;
 }
 
+ANY_THREAD
 static void send_event(const struct event_def *event, json_t *data, void *opaque)
 {
     uint64_t now_us = os_now_realtime_ns() / 1000;
