@@ -166,7 +166,8 @@ struct bench {
     /* Of the run. */
     uint32_t stop; /* atomic: bench_run.c's */
     int signal_fd; /* SIGINT or SIGTERM: stop early and report */
-    uint64_t measure_from_ns, measure_to_ns;
+    uint64_t measure_from_ns;
+    uint64_t measure_to_ns; /* atomic: a signal moves it forward */
     struct os_mutex error_lock;
     struct err *error; /* the first; under error_lock */
     uint64_t cpu_own_ns, cpu_peer_ns; /* over the measured time */

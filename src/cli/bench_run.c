@@ -21,7 +21,6 @@
 #include "sync/atomic.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 
 enum { LOOK_AROUND_SPINS = 256, SLEEP_NS = 100000000, DONE_LOOK_NS = 2000000 };
 
@@ -239,7 +238,8 @@ static void count_slot(struct bench_queue *queue, const struct bench_slot *slot,
 {
     const struct bench *bench = queue->bench;
 
-    if (now >= bench->measure_from_ns && now < bench->measure_to_ns) { /* (L4) */
+    /* (L4); the end may be moved forward while we run, and sooner or later we see it */
+    if (now >= bench->measure_from_ns && now < at_load_relaxed(&bench->measure_to_ns)) {
         bench_hist_add(&queue->hist, now - slot->submitted_ns);
         queue->finished_ns = now;
     }
@@ -366,7 +366,7 @@ static int look_around(struct worker *worker, uint64_t now, struct err **reterr)
     struct bench *bench = worker->bench;
     uint32_t on = RUN_ON;
 
-    if (worker->phase == PHASE_LOAD && now >= bench->measure_to_ns) {
+    if (worker->phase == PHASE_LOAD && now >= at_load_relaxed(&bench->measure_to_ns)) {
         (void)at_cas(&bench->stop, &on, RUN_OUT);
     }
     return check_progress(worker, now, reterr);
@@ -433,10 +433,29 @@ static struct cpu_sample sample_cpu(struct bench *bench)
     return sample;
 }
 
-/* Sleep for a while, but notice the back end leaving. */
+/* The first signal ends the load, and what was measured so far is reported; the second ends all. */
+static void end_early(struct bench *bench)
+{
+    uint32_t on = RUN_ON;
+
+    if (at_cas(&bench->stop, &on, RUN_OUT)) {
+        at_store_relaxed(&bench->measure_to_ns, os_now_monotonic_ns()); /* (L4) */
+    } else {
+        struct err *error = NULL;
+
+        (void)err_set(&error, EINTR, "interrupted");
+        fail(bench, error);
+    }
+}
+
+/* Sleep for a while, but notice signals and the back end leaving. */
 BLOCKING
 static void watch_for(struct bench *bench, uint64_t ns)
 {
+    if (bench->signal_fd >= 0 && os_signal_next(bench->signal_fd) > 0) {
+        end_early(bench);
+        return;
+    }
     if (os_fd_wait(vu_front_fd(bench->front), OS_FD_IN, ns) > 0) {
         struct err *error = NULL;
 
@@ -451,13 +470,6 @@ static void watch_until(struct bench *bench, uint64_t until_ns)
     uint64_t now;
 
     while (at_load(&bench->stop) == RUN_ON && (now = os_now_monotonic_ns()) < until_ns) {
-        if (bench->signal_fd >= 0 && os_signal_next(bench->signal_fd) > 0) {
-            uint32_t on = RUN_ON;
-
-            bench->options.run_ns = now > bench->measure_from_ns ? now - bench->measure_from_ns : 1;
-            (void)at_cas(&bench->stop, &on, RUN_OUT);
-            break; /* what was measured so far is reported */
-        }
         watch_for(bench, min_of(until_ns - now, (uint64_t)SLEEP_NS));
     }
 }
@@ -545,8 +557,12 @@ static void gather(struct bench *bench)
         bench_hist_merge(&bench->hist, &queue->hist);
         last_ns = max_of(last_ns, queue->finished_ns);
     }
-    bench->elapsed_ns = bench->options.has_requests ? last_ns - bench->measure_from_ns
-                                                    : bench->options.run_ns;
+    if (bench->options.has_requests) {
+        bench->elapsed_ns = last_ns - bench->measure_from_ns;
+    } else {
+        bench->elapsed_ns = max_of(bench->measure_to_ns, bench->measure_from_ns + 1) -
+                            bench->measure_from_ns;
+    }
 }
 
 static int set_parts(struct bench *bench, struct err **reterr)
@@ -577,6 +593,24 @@ static int set_parts(struct bench *bench, struct err **reterr)
     return 0;
 }
 
+BLOCKING
+static int run_load(struct bench *bench, struct err **reterr)
+{
+    static const int early[] = {OS_SIGINT, OS_SIGTERM};
+    int rc;
+
+    bench->signal_fd = os_signal_fd(early, countof(early));
+    set_times(bench);
+    rc = run_phase(bench, PHASE_LOAD, reterr);
+    gather(bench);
+    if (bench->signal_fd >= 0) {
+        (void)os_close_now(bench->signal_fd);
+        bench->signal_fd = -1;
+    }
+    os_signal_unblock_all(); /* from here on they end the program */
+    return rc;
+}
+
 int bench_run(struct bench *bench, struct err **reterr)
 {
     bool verify = bench->options.verify;
@@ -586,14 +620,7 @@ int bench_run(struct bench *bench, struct err **reterr)
         rc = run_phase(bench, PHASE_FILL, reterr);
     }
     if (rc == 0) {
-        static const int early[] = {SIGINT, SIGTERM};
-
-        bench->signal_fd = os_signal_fd(early, countof(early));
-        set_times(bench);
-        rc = run_phase(bench, PHASE_LOAD, reterr);
-        gather(bench);
-        os_close_now(bench->signal_fd);
-        os_signal_unblock_all(); /* from here on they end the program */
+        rc = run_load(bench, reterr);
     }
     if (rc == 0 && verify && does_write(bench)) {
         rc = run_phase(bench, PHASE_READ_BACK, reterr);

@@ -2,9 +2,9 @@
  * device.h -- what a virtio device offers to whatever transport serves it (export/vhost_user.c).
  *
  * The transport owns sockets, memory tables and the order of messages; the device owns its queues,
- * their homes and their requests. All calls come on the main loop, in coroutines, one at a time (but
- * for co_queue_abandon). A descriptor given to a queue stays open until the queue has stopped, been
- * abandoned or been given another.
+ * their homes and their requests. All calls come on the main loop, in coroutines, one at a time
+ * (but for co_queue_abandon). A descriptor given to a queue stays open until the queue has stopped,
+ * been abandoned or been given another.
  */
 #pragma once
 #include "base/err.h"
@@ -27,19 +27,22 @@ struct virtio_device_ops {
     MAIN_SLOT unsigned (*queue_count)(void *device);
     /* Fill @to with config space [@offset, @offset + @bytes), zero beyond its end. */
     MAIN_SLOT void (*config_read)(void *device, uint32_t offset, uint32_t bytes, uint8_t *to);
-    MAIN_SLOT int (*config_write)(void *device, uint32_t offset, uint32_t bytes, const uint8_t *from);
+    MAIN_SLOT int (*config_write)(void *device, uint32_t offset, uint32_t bytes,
+                                  const uint8_t *from);
     MAIN_SLOT void (*set_features)(void *device, uint64_t features);
     /* Begin serving ring @index; returns when its home has taken it up. */
-    CO_SLOT MAIN_SLOT int (*co_queue_start)(void *device, unsigned index, const struct virtio_queue_setup *setup,
-                                  struct guest_memory *memory, struct err **reterr);
-    /* Stop popping, answer what is parked, wait until every request of the ring is pushed. -ENOENT: the
-     * ring was not running; -ECANCELED: it was abandoned meanwhile. */
+    CO_SLOT MAIN_SLOT int (*co_queue_start)(void *device, unsigned index,
+                                            const struct virtio_queue_setup *setup,
+                                            struct guest_memory *memory, struct err **reterr);
+    /* Stop popping, answer what is parked, wait until every request of the ring is pushed. -ENOENT:
+     * the ring was not running; -ECANCELED: it was abandoned meanwhile. */
     CO_SLOT MAIN_SLOT int (*co_queue_stop)(void *device, unsigned index, uint32_t *ret_base);
-    /* The front end is gone: stop popping, answer nothing. Waits for no request; each keeps the memory
-     * it works in until it ends. May be called while co_queue_stop waits, which ends it. */
+    /* The front end is gone: stop popping, answer nothing. Waits for no request; each keeps the
+     * memory it works in until it ends. May be called while co_queue_stop waits, which ends it. */
     CO_SLOT MAIN_SLOT void (*co_queue_abandon)(void *device, unsigned index);
     /* Ring running, new table: returns when every home has translated its rings anew. */
-    CO_SLOT MAIN_SLOT int (*co_set_memory)(void *device, struct guest_memory *memory, struct err **reterr);
+    CO_SLOT MAIN_SLOT int (*co_set_memory)(void *device, struct guest_memory *memory,
+                                           struct err **reterr);
     /* The call descriptor of a running ring was replaced. */
     CO_SLOT MAIN_SLOT void (*co_queue_set_call)(void *device, unsigned index, int call_fd);
     CO_SLOT MAIN_SLOT void (*co_queue_set_err)(void *device, unsigned index, int err_fd);

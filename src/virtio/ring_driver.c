@@ -64,7 +64,8 @@ bool ring_driver_publish(struct ring_driver *driver)
     if (driver->next_avail == before) {
         return false;
     }
-    at_store16_release_buffered(&driver->avail->idx, htole16(driver->next_avail)); /* pairs: load_avail() */
+    /* pairs with load_avail() */
+    at_store16_release_buffered(&driver->avail->idx, htole16(driver->next_avail));
     driver->published = driver->next_avail;
     at_fence();
     if (driver->event_idx) {
@@ -103,11 +104,10 @@ bool ring_driver_want_call(struct ring_driver *driver, bool wanted)
 {
     if (!driver->event_idx) {
         at_store16_buffered(&driver->avail->flags, htole16(wanted ? 0 : RING_AVAIL_F_NO_INTERRUPT));
-    } else if (wanted) {
-        at_store16_buffered(ring_used_event(driver->avail, driver->size), htole16(driver->next_used));
-    } else { /* half the range away: not reached before it is set again */
-        at_store16_buffered(ring_used_event(driver->avail, driver->size),
-                         htole16((uint16_t)(driver->next_used + 0x8000)));
+    } else { /* not wanted: half the range away, not reached before it is set again */
+        uint16_t event = (uint16_t)(driver->next_used + (wanted ? 0 : 0x8000));
+
+        at_store16_buffered(ring_used_event(driver->avail, driver->size), htole16(event));
     }
     at_fence();
     return wanted && ring_driver_has_used(driver);

@@ -24,7 +24,7 @@ enum {
     RAM_BYTES = 1 << 20,
     RING = 64,
     DATA = 0x40000,
-    REQUESTS = 100000,
+    REQUESTS = 30000,
     BATCH_MAX = 5,
     PATIENCE_S = 5, /* nothing here takes milliseconds */
 };
