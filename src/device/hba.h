@@ -45,6 +45,6 @@ MAIN_LOOP
 void hba_each_device_id(struct hba *hba, void (*each)(const char *id, void *opaque), void *opaque);
 MAIN_LOOP
 size_t hba_device_count(const struct hba *hba);
-/* One line per request: "hba0 queue 3: READ(10) lba 8 blocks 1, target 0 lun 2, parked for 2.0 s" */
+/* A line each: "hba0 queue 3: READ(10) lba 8 blocks 1, target 0 lun 2, parked for 2.0 s" */
 MAIN_LOOP
 void hba_describe_requests(struct hba *hba, json_t *to_array);

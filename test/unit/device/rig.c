@@ -154,7 +154,6 @@ static void note_event(const struct event_def *event, json_t *data, void *opaque
     os_mutex_lock(&lock);
     strbuf_addf(&events, "%s %s\n", event->name, id != NULL ? id : "-");
     os_mutex_unlock(&lock);
-    json_decref(data);
 }
 
 unsigned rig_events(const char *name, const char *id)
@@ -535,8 +534,9 @@ unsigned guest_submit_raw(struct guest *guest, unsigned ring, const void *out, u
     return chain;
 }
 
-unsigned guest_submit(struct guest *guest, unsigned ring, uint8_t target, uint16_t lun, uint64_t tag,
-                      const uint8_t *cdb, size_t cdb_bytes, uint32_t out_bytes, uint32_t in_bytes)
+unsigned guest_submit(struct guest *guest, unsigned ring, uint8_t target, uint16_t lun,
+                      uint64_t tag, const uint8_t *cdb, size_t cdb_bytes, uint32_t out_bytes,
+                      uint32_t in_bytes)
 {
     uint8_t out[sizeof(struct virtio_scsi_cmd_req) + 4096] = {0};
 

@@ -109,8 +109,9 @@ void guest_start(struct guest *guest, unsigned ring);
 void guest_start_all(struct guest *guest, unsigned request_queues);
 
 /* Offer a SCSI command; the chain's number. Buffers: guest_response(), guest_data(). */
-unsigned guest_submit(struct guest *guest, unsigned ring, uint8_t target, uint16_t lun, uint64_t tag,
-                      const uint8_t *cdb, size_t cdb_bytes, uint32_t out_bytes, uint32_t in_bytes);
+unsigned guest_submit(struct guest *guest, unsigned ring, uint8_t target, uint16_t lun,
+                      uint64_t tag, const uint8_t *cdb, size_t cdb_bytes, uint32_t out_bytes,
+                      uint32_t in_bytes);
 /* A chain of plain bytes: @out_bytes of @out readable, @in_bytes writable. */
 unsigned guest_submit_raw(struct guest *guest, unsigned ring, const void *out, uint32_t out_bytes,
                           uint32_t in_bytes);

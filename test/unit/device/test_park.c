@@ -20,7 +20,8 @@ static void section_end_co(void *opaque)
 static int setup(void **state)
 {
     rig_hold(false);
-    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h','addr':{'type':'unix','path':'pk.sock'},"
+    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h',"
+                          "'addr':{'type':'unix','path':'pk.sock'},"
                           "'num-queues':2,'iothread':['io0','io1']}") == 0);
     expect(rig_blockdev_add("{'driver':'hold','node-name':'n'}") == 0);
     expect(rig_blockdev_add("{'driver':'null-co','node-name':'other'}") == 0);

@@ -52,7 +52,8 @@ void __wrap_hba_event_send(struct hba *hba, uint32_t event, uint8_t target, uint
 static int setup(void **state)
 {
     rig_hold(false);
-    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h','addr':{'type':'unix','path':'pl.sock'},"
+    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h',"
+                          "'addr':{'type':'unix','path':'pl.sock'},"
                           "'num-queues':1,'iothread':'io0'}") == 0);
     expect(rig_blockdev_add("{'driver':'hold','node-name':'n'}") == 0);
     guest = guest_new("pl.sock");

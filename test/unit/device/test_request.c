@@ -7,10 +7,13 @@ static struct guest *guest;
 
 static int setup(void **state)
 {
-    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h','addr':{'type':'unix','path':'rq.sock'},"
+    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h',"
+                          "'addr':{'type':'unix','path':'rq.sock'},"
                           "'num-queues':2}") == 0);
-    expect(rig_blockdev_add("{'driver':'null-co','node-name':'n','size':1048576,'read-zeroes':true}") == 0);
-    expect(rig_device_add("{'driver':'scsi-hd','id':'d','bus':'h.0','drive':'n','scsi-id':1,'lun':300}") == 0);
+    expect(rig_blockdev_add("{'driver':'null-co','node-name':'n','size':1048576,"
+                            "'read-zeroes':true}") == 0);
+    expect(rig_device_add("{'driver':'scsi-hd','id':'d','bus':'h.0','drive':'n',"
+                          "'scsi-id':1,'lun':300}") == 0);
     guest = guest_new("rq.sock");
     guest_start_all(guest, 2);
     return 0;
@@ -101,8 +104,8 @@ static void lookup_is_exact(void **state)
 
 static void report_luns_at_the_well_known_unit(void **state)
 {
-    struct guest_answer answer = guest_command(guest, 2, 1, 300, CDB(0xa0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0),
-                                               512);
+    struct guest_answer answer =
+        guest_command(guest, 2, 1, 300, CDB(0xa0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0), 512);
 
     assert_int_equal(answer.status, SCSI_GOOD);
     assert_int_equal(be32_load(answer.data), 8);

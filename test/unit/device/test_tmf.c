@@ -8,14 +8,17 @@ static struct guest *guest;
 static int setup(void **state)
 {
     rig_hold(false);
-    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h','addr':{'type':'unix','path':'tm.sock'},"
+    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h',"
+                          "'addr':{'type':'unix','path':'tm.sock'},"
                           "'num-queues':2,'iothread':['io0','io1']}") == 0);
-    expect(rig_export_add("{'type':'vhost-user-scsi','id':'g','addr':{'type':'unix','path':'tg.sock'}}") ==
-           0);
+    expect(rig_export_add("{'type':'vhost-user-scsi','id':'g',"
+                          "'addr':{'type':'unix','path':'tg.sock'}}") == 0);
     expect(rig_blockdev_add("{'driver':'hold','node-name':'n'}") == 0);
     expect(rig_blockdev_add("{'driver':'null-co','node-name':'other'}") == 0);
-    expect(rig_device_add("{'driver':'scsi-hd','id':'d','bus':'h.0','drive':'n','share-rw':true}") == 0);
-    expect(rig_device_add("{'driver':'scsi-hd','id':'o','bus':'h.0','drive':'other','scsi-id':0}") == 0);
+    expect(rig_device_add("{'driver':'scsi-hd','id':'d','bus':'h.0','drive':'n',"
+                          "'share-rw':true}") == 0);
+    expect(rig_device_add("{'driver':'scsi-hd','id':'o','bus':'h.0','drive':'other',"
+                          "'scsi-id':0}") == 0);
     expect(rig_device_add("{'driver':'scsi-hd','id':'d2','bus':'g.0','drive':'n','share-rw':true,"
                           "'scsi-id':4,'lun':4}") == 0);
     guest = guest_new("tm.sock");
@@ -224,7 +227,7 @@ static void move_co(void *opaque)
     hba_queue_co_move(&hba->queues[2], iothread_loop(iothread_find(opaque)));
 }
 
-static void a_queue_moves_with_requests_in_flight(void **state)
+static void a_queue_moves_with_its_requests(void **state)
 {
     static char *const homes[] = {"io1", "io0"};
 
@@ -258,7 +261,7 @@ static int run(void)
         tmf_test(wrong_addresses_and_functions),
         tmf_test(asynchronous_notification_has_no_events),
         tmf_test(unknown_control_requests_fail),
-        tmf_test(a_queue_moves_with_requests_in_flight),
+        tmf_test(a_queue_moves_with_its_requests),
     };
 
     rig_iothread_add("io0");

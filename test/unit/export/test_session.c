@@ -12,15 +12,16 @@
 
 enum { F_PROTOCOL = 30 };
 
-static struct guest *other; /* on an HBA of its own, whose I/O goes on whatever the first one's does */
+static struct guest *other; /* on an HBA of its own, whose I/O goes on whatever the first does */
 
 static int setup(void **state)
 {
     rig_hold(false);
-    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h','addr':{'type':'unix','path':'se.sock'},"
+    expect(rig_export_add("{'type':'vhost-user-scsi','id':'h',"
+                          "'addr':{'type':'unix','path':'se.sock'},"
                           "'num-queues':2,'iothread':['io0','io1']}") == 0);
-    expect(rig_export_add("{'type':'vhost-user-scsi','id':'g','addr':{'type':'unix','path':'so.sock'},"
-                          "'iothread':'io0'}") == 0);
+    expect(rig_export_add("{'type':'vhost-user-scsi','id':'g',"
+                          "'addr':{'type':'unix','path':'so.sock'},'iothread':'io0'}") == 0);
     expect(rig_blockdev_add("{'driver':'hold','node-name':'n'}") == 0);
     expect(rig_blockdev_add("{'driver':'null-co','node-name':'other'}") == 0);
     expect(rig_device_add("{'driver':'scsi-hd','id':'d','bus':'h.0','drive':'n'}") == 0);
@@ -56,7 +57,7 @@ static int raw_connect(const char *path)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    strcpy(address.sun_path, path);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
     expect(connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
     return fd;
 }
@@ -156,7 +157,7 @@ static void nonsense_is_named_and_ends_the_connection(void **state)
         }
         close(fd);
         guest_settle(other, 0, 0);
-        if (i % 8 == 7) { /* the log says at most ten such lines a minute: a new export, a new limit */
+        if (i % 8 == 7) { /* ten such lines a minute: a new export has a new limit */
             teardown(state);
             setup(state);
         }
@@ -187,10 +188,12 @@ static void messages_in_pieces_and_together(void **state)
     int fd = raw_connect("se.sock");
     uint32_t get[3] = {VU_GET_FEATURES, 1, 0};
     uint32_t two[6] = {VU_GET_FEATURES, 1, 0, VU_GET_PROTOCOL_FEATURES, 1, 0};
+    uint8_t single[12];
     uint8_t reply[64];
 
-    for (size_t i = 0; i < sizeof(get); i++) {
-        raw_send(fd, (uint8_t *)get + i, 1, NULL, 0);
+    memcpy(single, get, sizeof(get));
+    for (size_t i = 0; i < countof(single); i++) {
+        raw_send(fd, &single[i], 1, NULL, 0);
         rig_sleep_ms(1);
     }
     assert_int_equal(raw_receive(fd, reply, 20), 20);
@@ -234,7 +237,7 @@ static void config_space_any_size(void **state)
     assert_int_equal(le32_load(bytes + 24), 32); /* cdb_size */
     assert_int_equal(le16_load(bytes + 30), 255);
     assert_int_equal(le32_load(bytes + 32), 16383);
-    for (size_t i = 36; i < sizeof(bytes); i++) {
+    for (size_t i = 36; i < countof(bytes); i++) {
         assert_int_equal(bytes[i], 0);
     }
     assert_int_equal(vu_front_get_config(guest->front, 30, 3, bytes, NULL), 0);
@@ -396,7 +399,7 @@ static void the_next_one_is_served_at_once(void **state)
         guest_submit(guest, 3, 0, 0, 2, READ_10(0, 1), 0, 512);
         assert_true(rig_wait_for(rig_held() == 2, 2));
         guest_tmf(guest, VIRTIO_SCSI_T_TMF_LOGICAL_UNIT_RESET, 0, 0, 0);
-        rig_sleep_ms(i % 4);
+        rig_sleep_ms((unsigned)i % 4);
         guest_free(guest); /* with its I/O stuck */
         next = guest_new("se.sock");
         guest_start_all(next, 2);
@@ -423,7 +426,7 @@ static void hanging_up_while_a_stop_waits(void **state)
         guest_submit(guest, 2, 0, 0, 1, READ_10(0, 1), 0, 512);
         assert_true(rig_wait_for(rig_held() == 1, 2));
         raw_message(vu_front_fd(guest->front), VU_GET_VRING_BASE, 1, stop, 8, NULL, 0);
-        rig_sleep_ms(i);
+        rig_sleep_ms((unsigned)i);
         guest_free(guest);
         next = guest_new("se.sock");
         guest_start_all(next, 2);
