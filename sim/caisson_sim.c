@@ -1,10 +1,10 @@
 /*
  * caisson_sim.c -- the whole daemon on virtual time: `caisson-sim --seed N`.
  *
- * One task is the daemon, booted by its command line. Another is a guest, which writes and verifies one
- * disk over two queues, dies and comes back. A third is the operator, who plugs and unplugs other disks
- * meanwhile, and quits when the guest is done. Every answer is checked. The last
- * line is the trace hash; exit status 1, with the reason on standard error, when anything is wrong.
+ * One task is the daemon, booted by its command line. Another is a guest, which writes and verifies
+ * one disk over two queues, dies and comes back. A third is the operator, who plugs and unplugs
+ * other disks meanwhile, and quits when the guest is done. Every answer is checked. The last line
+ * is the trace hash; exit status 1, with the reason on standard error, when anything is wrong.
  */
 #include "base/mem.h"
 #include "cli/daemon.h"

@@ -1,6 +1,6 @@
 /*
- * fd.c -- simulated descriptors. Numbers begin at FIRST_FD, so that none is taken for a real one; 0, 1
- * and 2 are the process's own.
+ * fd.c -- simulated descriptors. Numbers begin at FIRST_FD, so that none is taken for a real one;
+ * 0, 1 and 2 are the process's own.
  */
 #include "base/mem.h"
 #include "os/file.h"

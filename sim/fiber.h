@@ -1,9 +1,9 @@
 /*
- * fiber.h -- stacks that one thread switches between, for the simulator and the explorer: each plays
- * a thread of the program.
+ * fiber.h -- stacks that one thread switches between, for the simulator and the explorer: each
+ * plays a thread of the program.
  *
- * A fiber may be left while a coroutine of the program runs on its behalf, on the coroutine's stack;
- * it goes on there. Switching makes no system call.
+ * A fiber may be left while a coroutine of the program runs on its behalf, on the coroutine's
+ * stack; it goes on there. Switching makes no system call.
  */
 #pragma once
 #include "base/ctx.h"

@@ -1,7 +1,7 @@
 /*
  * file.c -- regular files. A simulated file is a name and a memory file of the real system, so that
- * holes, punching and shared mappings behave as they do; names, access modes, direct I/O's alignment
- * and open-file-description locks are simulated here. Folders need not be made.
+ * holes, punching and shared mappings behave as they do; names, access modes, direct I/O's
+ * alignment and open-file-description locks are simulated here. Folders need not be made.
  */
 #include "os/file.h"
 #include "base/mem.h"

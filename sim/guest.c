@@ -1,11 +1,12 @@
 /*
  * guest.c -- what the simulated guest does, and what it knows of its disk.
  *
- * (V1) Of each block it knows the generation it must hold. A write whose end is not known (aborted, failed,
- *      under way when the connection ended) leaves several possible ones; the next read settles it.
+ * (V1) Of each block it knows the generation it must hold. A write whose end is not known (aborted,
+ *      failed, under way when the connection ended) leaves several possible ones; the next read
+ *      settles it.
  * (V2) Requests under way never overlap, so what a read must find does not depend on their order.
- * (V3) Each answer is complete: the response byte, preset to 0xff, and the whole of a read's data, preset
- *      to rubbish, have been written.
+ * (V3) Each answer is complete: the response byte, preset to 0xff, and the whole of a read's data,
+ *      preset to rubbish, have been written.
  */
 #include "sim/guest.h"
 #include "base/bytes.h"
@@ -70,7 +71,7 @@ static void check_block(struct guest *guest, const uint8_t *data, uint64_t numbe
             return;
         }
     }
-    panic("guest: block %d holds generation %d (of block %d), one of %u others was due, the first %d",
+    panic("guest: block %d holds generation %d (of block %d); due was one of %u, the first %d",
           (int)number, (int)le64_load(data + 8), (int)le64_load(data), block->count,
           (int)block->possible[0]);
 }
@@ -97,7 +98,8 @@ static void release_blocks(struct guest *guest, const struct guest_slot *slot)
     }
 }
 
-/* A stretch with nothing under way; false: chance found none. A stretch with a doubtful block is read. */
+/* A stretch with nothing under way; false: chance found none. A stretch with a doubtful block is
+ * read. */
 static bool choose_blocks(struct guest *guest, struct guest_slot *slot, bool *ret_must_read)
 {
     slot->count = 1 + below(GUEST_DATA_BYTES / GUEST_BLOCK_BYTES);

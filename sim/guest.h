@@ -1,10 +1,10 @@
 /*
  * guest.h -- a guest in a simulated run: the driver of a vhost-user-scsi adapter, as one task.
  *
- * It writes and reads one disk and knows what each block must hold; it asks other addresses all sorts of
- * things meanwhile, resets and aborts, stops its rings and starts them again, dies with requests under
- * way and comes back. It panics when a block is wrong, an answer is half there, or a request gets none
- * (the run is then stuck, and tells).
+ * It writes and reads one disk and knows what each block must hold; it asks other addresses all
+ * sorts of things meanwhile, resets and aborts, stops its rings and starts them again, dies with
+ * requests under way and comes back. It panics when a block is wrong, an answer is half there, or a
+ * request gets none (the run is then stuck, and tells).
  */
 #pragma once
 #include "base/ctx.h"

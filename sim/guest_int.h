@@ -62,7 +62,8 @@ void guest_kick(struct guest_ring *ring);
 /* The next slot that has come back, or NULL. */
 struct guest_slot *guest_take(struct guest_ring *ring, uint32_t *ret_written);
 
-/* Sleep until something has come back; as a driver does it: by interrupt. False: @timeout_ns is over. */
+/* Sleep until something has come back; as a driver does it: by interrupt. False: @timeout_ns is
+ * over. */
 bool guest_wait(struct guest_link *link, uint64_t timeout_ns);
 
 CTX_ANY_END

@@ -1,3 +1,7 @@
+/*
+ * guest_rings.c -- how the simulated guest reaches its device: connection, shared memory, rings,
+ * kicks and interrupts. Any refusal is a failure of the run.
+ */
 #include "sim/guest_int.h"
 #include "base/checked.h"
 #include "os/file.h"

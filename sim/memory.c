@@ -1,6 +1,6 @@
 /*
- * memory.c -- mappings of simulated files. Everything else of os/memory.h is the real source, compiled
- * with its os_map_shared() renamed.
+ * memory.c -- mappings of simulated files. Everything else of os/memory.h is the real source,
+ * compiled with its os_map_shared() renamed.
  */
 #include "os/memory.h"
 #include "sim/sim_int.h"

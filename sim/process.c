@@ -1,4 +1,5 @@
-/* process.c -- os/process.h: signals are what sim_signal() sends; there is one process, number 4242. */
+/* process.c -- os/process.h: signals are what sim_signal() sends; there is one process, number
+ * 4242. */
 #include "os/process.h"
 #include "base/mem.h"
 #include "os/file.h"

@@ -1,4 +1,5 @@
-/* qmp_client.h -- a client of the control socket, for simulated runs. Each call waits in its own task. */
+/* qmp_client.h -- a client of the control socket, for simulated runs. Each call waits in its own
+ * task. */
 #pragma once
 #include "base/ctx.h"
 #include "base/jsontext.h"

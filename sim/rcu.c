@@ -1,7 +1,7 @@
 /*
- * rcu.c -- sync/rcu.h for the simulator. A task may be left in a read section (a kick in one is a call
- * of os/), so grace periods are real: each notes who is inside which section and waits for those.
- * Callbacks run on a task of their own, after a delay, as liburcu's thread does it.
+ * rcu.c -- sync/rcu.h for the simulator. A task may be left in a read section (a kick in one is a
+ * call of os/), so grace periods are real: each notes who is inside which section and waits for
+ * those. Callbacks run on a task of their own, after a delay, as liburcu's thread does it.
  */
 #include "sync/rcu.h"
 #include "base/mem.h"

@@ -2,8 +2,8 @@
  * ring.c -- os/ring.h: a ring whose operations take a random time and end in random order.
  *
  * A transfer touches its memory when it ends, so a buffer given back too early is noticed. As with
- * deferred task work, a completion is made only by its thread's os_ring_enter(); what could be made is
- * what os_ring_has_events() sees.
+ * deferred task work, a completion is made only by its thread's os_ring_enter(); what could be made
+ * is what os_ring_has_events() sees.
  */
 #include "os/ring.h"
 #include "base/mem.h"
@@ -15,8 +15,12 @@
 #include <string.h>
 
 enum operation { OP_READV, OP_WRITEV, OP_READ, OP_FDATASYNC, OP_FALLOCATE, OP_POLL, OP_CANCEL };
-static const char *const op_names[] = {"ring-readv", "ring-writev",    "ring-read",  "ring-fdatasync",
-                                       "ring-fallocate", "ring-poll", "ring-cancel"};
+static const char *const op_names[] = {
+    [OP_READV] = "ring-readv",         [OP_WRITEV] = "ring-writev",
+    [OP_READ] = "ring-read",           [OP_FDATASYNC] = "ring-fdatasync",
+    [OP_FALLOCATE] = "ring-fallocate", [OP_POLL] = "ring-poll",
+    [OP_CANCEL] = "ring-cancel",
+};
 
 struct op {
     struct list link;

@@ -1,12 +1,12 @@
 /*
  * sched.c -- tasks, virtual time, the seeded choice of who goes on, and the trace.
  *
- * (S1) Exactly one task runs; it gives way only in sim_step() and sim_wait(). So between two calls of
- *      os/ a task is alone, and what it does there is part of its step.
- * (S2) A choice depends on the seed and on former choices only: tasks are numbered in order of start,
- *      and no address, hash order or real time enters.
- * (S3) Time moves only when no task can go on, to the nearest deadline. A task that keeps asking for the
- *      time is spinning; it is made to wait a little, or it would spin for ever.
+ * (S1) Exactly one task runs; it gives way only in sim_step() and sim_wait(). So between two calls
+ *      of os/ a task is alone, and what it does there is part of its step.
+ * (S2) A choice depends on the seed and on former choices only: tasks are numbered in order of
+ *      start, and no address, hash order or real time enters.
+ * (S3) Time moves only when no task can go on, to the nearest deadline. A task that keeps asking
+ *      for the time is spinning; it is made to wait a little, or it would spin for ever.
  */
 #include "sim/sim_int.h"
 #include "base/mem.h"

@@ -1,10 +1,10 @@
 /*
  * sim.h -- the simulated platform, as a test drives it.
  *
- * Linked with sim/ instead of os/ (and of the RCU facade), the program runs in one thread: its threads
- * are tasks that give way only inside os/ calls, a generator seeded by the caller chooses which goes on,
- * time is virtual and moves only when every task waits, files and sockets are in memory, and faults are
- * injected. The same seed gives the same trace, whose hash is the proof.
+ * Linked with sim/ instead of os/ (and of the RCU facade), the program runs in one thread: its
+ * threads are tasks that give way only inside os/ calls, a generator seeded by the caller chooses
+ * which goes on, time is virtual and moves only when every task waits, files and sockets are in
+ * memory, and faults are injected. The same seed gives the same trace, whose hash is the proof.
  */
 #pragma once
 #include "base/ctx.h"
@@ -13,7 +13,7 @@
 CTX_ANY_BEGIN
 
 struct sim_faults {
-    const char *only;     /* a glob over the names of calls ("pread", "ring-*", "open"); NULL: all */
+    const char *only;     /* a glob over the names of calls ("preadv", "ring-*"); NULL: all */
     uint64_t nth;         /* the n-th such call fails; 0: none */
     unsigned per_million; /* of such calls, by chance */
 };
@@ -24,7 +24,8 @@ struct sim_config {
 };
 
 /* Run @fn as the first task, and whatever it starts, until it has ended and with it every task of
- * sim_task_start(). Returns what os_exit() was given, or 0. Panics, telling what each task waits for,
+ * sim_task_start(). Returns what os_exit() was given, or 0. Panics, telling what each task waits
+ * for,
  * when nobody can go on. */
 int sim_run(const struct sim_config *config, void (*fn)(void *opaque), void *opaque);
 

@@ -1,4 +1,5 @@
-/* thread.c -- os/thread.h: threads are tasks; mutexes and condition variables keep their state in `sim`. */
+/* thread.c -- os/thread.h: threads are tasks; mutexes and condition variables keep their state in
+ * `sim`. */
 #include "os/thread.h"
 #include "base/mem.h"
 #include "sim/sim_int.h"
@@ -19,6 +20,14 @@ struct os_thread *os_thread_start(const char *name, os_thread_fn *fn, void *opaq
 
     sim_step("thread-start");
     return (struct os_thread *)(task + 1);
+}
+
+void os_signals_block(struct os_signal_mask *ret_before)
+{
+}
+
+void os_signals_restore(const struct os_signal_mask *before)
+{
 }
 
 static bool has_ended(void *opaque)

@@ -1,6 +1,6 @@
 /*
- * test_loop.c -- the real loops, coroutines and I/O threads on the simulated platform: two I/O threads
- * write and read back an in-memory file from many coroutines each.
+ * test_loop.c -- the real loops, coroutines and I/O threads on the simulated platform: two I/O
+ * threads write and read back an in-memory file from many coroutines each.
  *
  * With --seed N: one run; the last line is the trace hash. Without: a seed twice gives one hash,
  * many seeds give many, and every run finds its data right.

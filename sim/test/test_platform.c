@@ -1,6 +1,7 @@
 /*
- * test_platform.c -- the simulated system calls behave as those they stand for, where the program relies
- * on it: each test here is one of test/unit/os told once more, or a property only a simulation has.
+ * test_platform.c -- the simulated system calls behave as those they stand for, where the program
+ * relies on it: each test here is one of test/unit/os told once more, or a property only a
+ * simulation has.
  */
 #include "os/file.h"
 #include "os/memory.h"
@@ -146,7 +147,7 @@ static void shared_memory(void *opaque)
     int fd = os_memfd("m", 8192), slot;
 
     CHECK(os_map_shared(fd, 0, 8192, &a) == 0 && os_map_shared(fd, 0, 8192, &b) == 0);
-    strcpy(a, "seen");
+    memcpy(a, "seen", 5);
     CHECK(strcmp(b, "seen") == 0);
     slot = os_guard_add(&(struct os_guard){b, 8192, &broken});
     CHECK(os_ftruncate(fd, 0) == 0);
@@ -156,6 +157,7 @@ static void shared_memory(void *opaque)
     os_unmap(b, 8192);
 }
 
+HOME_LOOP
 static void rings(void *opaque)
 {
     const char *text;
@@ -184,6 +186,7 @@ static void rings(void *opaque)
     os_ring_free(ring);
 }
 
+HOME_LOOP
 static void epoll_sets(void *opaque)
 {
     int set = os_epoll_new(), fd = os_eventfd(), again;

@@ -44,7 +44,8 @@ BLOCKING
 int os_block_device_bytes(int fd, uint64_t *ret_bytes); /* BLKGETSIZE64 */
 BLOCKING
 int os_block_device_sector(int fd, unsigned *ret_bytes); /* BLKSSZGET */
-/* statx(STATX_DIOALIGN): memory and offset alignment of O_DIRECT; -EOPNOTSUPP: the kernel cannot say. */
+/* statx(STATX_DIOALIGN): memory and offset alignment of O_DIRECT; -EOPNOTSUPP: the kernel cannot
+ * say. */
 BLOCKING
 int os_direct_alignment(int fd, unsigned *ret_memory, unsigned *ret_offset);
 
@@ -54,8 +55,9 @@ BLOCKING
 int os_lock(int fd, uint64_t offset, uint64_t bytes, enum os_lock_kind kind);
 BLOCKING
 int os_unlock(int fd, uint64_t offset, uint64_t bytes);
+/* would it do? */
 BLOCKING
-int os_lock_test(int fd, uint64_t offset, uint64_t bytes, enum os_lock_kind kind); /* would it do? */
+int os_lock_test(int fd, uint64_t offset, uint64_t bytes, enum os_lock_kind kind);
 
 BLOCKING
 ssize_t os_read(int fd, void *to, size_t bytes);
@@ -70,7 +72,8 @@ int os_mkstemp(char *path_template);
 
 /* An eventfd, close-on-exec. Not O_NONBLOCK, so that a read may stay pending in a ring whatever the
  * kernel's version thinks of non-blocking files there; neither call below waits for all that. A
- * foreign eventfd that is to be signalled is made non-blocking first: its peer may have filled it. */
+ * foreign eventfd that is to be signalled is made non-blocking first: its peer may have filled
+ * it. */
 ANY_THREAD
 int os_eventfd(void);
 ANY_THREAD

@@ -1,12 +1,13 @@
 /*
  * memory.c -- mappings, coroutine stacks, and guards around memory that its owner may take away.
  *
- * The SIGBUS handler finds the guard of the faulting address without a lock, while other threads add
- * and remove guards. (This layer lies below sync/, hence plain _Atomic members.)
+ * The SIGBUS handler finds the guard of the faulting address without a lock, while other threads
+ * add and remove guards. (This layer lies below sync/, hence plain _Atomic members.)
  * (G1) A slot's version is even while its fields are valid and odd while they change; a reader that
  *      sees the same even version before and after has read one guard.
- * (G2) A guard is removed before its memory is unmapped and no thread touches the memory after that, so
- *      the guard of a faulting access is never the one that changes: a reader may skip a slot that is.
+ * (G2) A guard is removed before its memory is unmapped and no thread touches the memory after
+ *      that, so the guard of a faulting access is never the one that changes: a reader may skip a
+ *      slot that is.
  */
 #include "os/memory.h"
 #include "base/mem.h"

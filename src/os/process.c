@@ -113,7 +113,8 @@ int os_pidfile_write(const char *path, struct err **reterr)
     }
     length = snprintf(text, sizeof(text), "%d\n", getpid());
     if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)length, 0) != length) {
-        int rc = err_set_errno(reterr, errno ? errno : EIO, "pid file '%s': cannot be written", path);
+        int rc = err_set_errno(reterr, errno ? errno : EIO, "pid file '%s': cannot be written",
+                               path);
 
         close(fd);
         return rc;

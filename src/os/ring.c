@@ -1,8 +1,8 @@
 /*
  * ring.c -- one io_uring, by liburing.
  *
- * With deferred task work (DEFER_TASKRUN) a completion is made only when its thread enters the kernel
- * to ask for events: os_ring_has_events() therefore looks at the TASKRUN flag too, and every
+ * With deferred task work (DEFER_TASKRUN) a completion is made only when its thread enters the
+ * kernel to ask for events: os_ring_has_events() therefore looks at the TASKRUN flag too, and every
  * os_ring_enter() asks for events, also one that waits for none.
  */
 #include "os/ring.h"

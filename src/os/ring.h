@@ -9,14 +9,15 @@
 
 struct os_ring;
 
-/* Tries flags from best to plain; *@ret_text says which (static text). NULL: refused, with the reason.
- * @entries: submission slots. */
+/* Tries flags from best to plain; *@ret_text says which (static text). NULL: refused, with the
+ * reason. @entries: submission slots. */
 HOME_LOOP
 struct os_ring *os_ring_new(unsigned entries, const char **ret_text, struct err **reterr);
 HOME_LOOP
 void os_ring_free(struct os_ring *ring);
 
-/* Queue an operation; @user comes back with its completion. False: the queue is full, submit first. */
+/* Queue an operation; @user comes back with its completion. False: the queue is full, submit
+ * first. */
 HOME_LOOP
 bool os_ring_readv(struct os_ring *ring, int fd, const struct iovec *iov, unsigned count,
                    uint64_t offset, uint64_t user);

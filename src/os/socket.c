@@ -61,8 +61,8 @@ static int connect_to(const struct sockaddr_un *address, int flags)
     return fd;
 }
 
-/* Whoever listened at the other end of @fd is no more. (A killed process's ring may keep its sockets
- * open a little longer than itself.) */
+/* Whoever listened at the other end of @fd is no more. (A killed process's ring may keep its
+ * sockets open a little longer than itself.) */
 static bool listener_is_dead(int fd)
 {
     pid_t pid = os_socket_peer_pid(fd);

@@ -82,6 +82,21 @@ struct os_thread *os_thread_start(const char *name, os_thread_fn *fn, void *opaq
     return thread;
 }
 
+static_assert(sizeof(sigset_t) <= sizeof(struct os_signal_mask), "a signal set");
+
+void os_signals_block(struct os_signal_mask *ret_before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    check(pthread_sigmask(SIG_BLOCK, &all, (sigset_t *)ret_before->words), "pthread_sigmask");
+}
+
+void os_signals_restore(const struct os_signal_mask *before)
+{
+    check(pthread_sigmask(SIG_SETMASK, (const sigset_t *)before->words, NULL), "pthread_sigmask");
+}
+
 void os_thread_join(struct os_thread *thread)
 {
     check(pthread_join(thread->real, NULL), "pthread_join");

@@ -29,6 +29,14 @@ ANY_THREAD
 struct os_thread *os_thread_start(const char *name, os_thread_fn *fn, void *opaque);
 BLOCKING
 void os_thread_join(struct os_thread *thread); /* and free */
+/* Block every signal in this thread while a library starts one of its own, which inherits that. */
+struct os_signal_mask {
+    uint64_t words[16];
+};
+ANY_THREAD
+void os_signals_block(struct os_signal_mask *ret_before);
+ANY_THREAD
+void os_signals_restore(const struct os_signal_mask *before);
 ANY_THREAD
 long os_thread_id(void); /* the kernel's id of the calling thread */
 ANY_THREAD
@@ -58,7 +66,8 @@ void os_cond_signal(struct os_cond *cond);
 ANY_THREAD
 void os_cond_broadcast(struct os_cond *cond);
 
-/* membarrier(2), private expedited. -errno where it is refused; then use full fences on both sides. */
+/* membarrier(2), private expedited. -errno where it is refused; then use full fences on both
+ * sides. */
 ANY_THREAD
 int os_membarrier_register(void);
 ANY_THREAD

@@ -16,7 +16,8 @@ void asym_heavy(void)
 #if defined(EXPLORE)
     explore_heavy_fence();
 #else
-    at_fence(); /* ours; and all there is where membarrier is refused (the light side has one then) */
+    /* ours; and all there is where membarrier is refused (the light side has one then) */
+    at_fence();
     if (likely(asym_is_cheap)) {
         os_membarrier();
     }

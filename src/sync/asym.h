@@ -3,7 +3,8 @@
  *
  * Either the light side's store is seen by the heavy side, or the heavy side's store is seen by the
  * light side (store buffering, "Dekker"), as if both had a full fence. The heavy side is
- * membarrier(2) where the kernel grants it; elsewhere, under TSan and in the explorer both are full.
+ * membarrier(2) where the kernel grants it; elsewhere, under TSan and in the explorer both are
+ * full.
  */
 #pragma once
 #include "base/ctx.h"

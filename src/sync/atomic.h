@@ -1,12 +1,13 @@
 /*
  * atomic.h -- the only place that spells __atomic.
  *
- * Without a suffix: sequentially consistent. Anything weaker names at its use the line it pairs with
- * and has a test in test/explore. With -DEXPLORE each access is a switch point of the explorer; the
- * explorer is sequentially consistent but for at_store_buffered(), whose store it may delay until the
- * thread's next full fence (that is what asym_light() leaves out). Any thread.
+ * Without a suffix: sequentially consistent. Anything weaker names at its use the line it pairs
+ * with and has a test in test/explore. With -DEXPLORE each access is a switch point of the
+ * explorer; the explorer is sequentially consistent but for at_store_buffered(), whose store it may
+ * delay until the thread's next full fence (that is what asym_light() leaves out). Any thread.
  */
 #pragma once
+#include "base/ctx.h"
 
 #ifdef EXPLORE
 #include "explore_point.h"
@@ -24,7 +25,8 @@
 #define at_store_relaxed(p, v)                                                                     \
     (AT_POINT_("store-relaxed", p), __atomic_store_n(p, v, __ATOMIC_RELAXED))
 #define at_xchg(p, v) (AT_POINT_("xchg", p), __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST))
-#define at_add(p, v) (AT_POINT_("add", p), __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)) /* old value */
+/* The next four return the old value. */
+#define at_add(p, v) (AT_POINT_("add", p), __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST))
 #define at_sub(p, v) (AT_POINT_("sub", p), __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST))
 #define at_or(p, v) (AT_POINT_("or", p), __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST))
 #define at_and(p, v) (AT_POINT_("and", p), __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST))
@@ -63,6 +65,7 @@ extern char at_fence_place; /* asym.c */
 #endif
 
 /* One spin of a busy wait. */
+ANY_THREAD
 static inline void at_relax(void)
 {
 #if defined(EXPLORE)

@@ -1,6 +1,7 @@
 /*
- * mutex.h -- thread mutexes with a class. Held for a few instructions, never over a yield (asserted).
- * Classes are ordered: while one is held, only a class with a larger number may be taken (asserted).
+ * mutex.h -- thread mutexes with a class. Held for a few instructions, never over a yield
+ * (asserted). Classes are ordered: while one is held, only a class with a larger number may be
+ * taken (asserted).
  */
 #pragma once
 #include "base/ctx.h"

@@ -7,7 +7,6 @@
  */
 #include "sync/rcu.h"
 #include "os/thread.h"
-#include <signal.h>
 #include <string.h>
 #include <urcu/urcu-memb.h>
 
@@ -101,12 +100,11 @@ static void run_callback(struct rcu_head *head)
  * reach it. */
 static void start_callback_thread(void)
 {
-    sigset_t all, before;
+    struct os_signal_mask before;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
+    os_signals_block(&before);
     urcu_memb_get_default_call_rcu_data();
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    os_signals_restore(&before);
 }
 
 void rcu_call(struct rcu_node *node, void (*fn)(struct rcu_node *node))

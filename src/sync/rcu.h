@@ -4,7 +4,8 @@
  *
  * Loops and the main thread are registered; worker threads and threads of libraries are not and may
  * not read (asserted). A read section does not yield and does not block. A callback frees memory or
- * schedules a BH, nothing else: it runs on RCU's own thread, and one that blocks stops every unplug.
+ * schedules a BH, nothing else: it runs on RCU's own thread, and one that blocks stops every
+ * unplug.
  */
 #pragma once
 #include "base/ctx.h"
@@ -13,7 +14,7 @@
 
 struct rcu_node { /* embedded in what is to be freed */
     void *reserved[2];
-    void (*fn)(struct rcu_node *node);
+    ANY_SLOT void (*fn)(struct rcu_node *node);
 };
 
 ANY_THREAD
@@ -50,6 +51,7 @@ void rcu_barrier_wait(void);
 
 #define RCU_READ_SCOPE()                                                                           \
     __attribute__((cleanup(rcu_scope_leave_), unused)) int rcu_scope_ = (rcu_read_enter(), 0)
+ANY_THREAD
 static inline void rcu_scope_leave_(int *unused)
 {
     (void)unused;

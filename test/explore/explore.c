@@ -7,16 +7,16 @@
  * (E1) A run with the same decisions does the same: all state is made new before each, and nothing
  *      else may be random. A decision whose number of choices differs from last time aborts.
  * (E2) A point comes before its access. What an actor does between two points is one step.
- * (E3) Leaving an actor that could go on is a preemption; with a bound, no more than that many. Flushing
- *      a store is not one.
- * (E4) A schedule ends when nobody can go on: well, if every actor that must end has; else it is stuck.
+ * (E3) Leaving an actor that could go on is a preemption; with a bound, no more than that many.
+ *      Flushing a store is not one.
+ * (E4) A schedule ends when nobody can go on: well, if every actor that must end has; else it is
+ *       stuck.
  * (E5) A busy wait gives way until somebody else has got somewhere: a step counts when its actor is
  *      not merely turning in a busy wait itself. So waiting for each other is found as stuck.
  */
 #include "explore.h"
 #include "base/mem.h"
 #include "sim/fiber.h"
-#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -62,7 +62,7 @@ struct actor {
 static struct actor actors[EXPLORE_ACTORS_MAX];
 static unsigned actor_count;
 static int self = -1, last;
-static struct fiber *scheduler;
+static struct fiber *top, *scheduler; /* the search; and what runs a schedule, on top's behalf */
 static unsigned long progress, steps;
 static unsigned preemptions, preemptions_max;
 
@@ -74,7 +74,6 @@ static struct {
 static const struct explore_scenario *scenario;
 static bool replaying, failed, broken;
 static char failure[512];
-static jmp_buf on_failure;
 static const char *program;
 static void (*resets[RESETS_MAX])(void);
 static unsigned reset_count;
@@ -117,13 +116,16 @@ static unsigned decide(unsigned limit)
 
 static bool next_trail(void)
 {
-    while (trail.length > 0 && trail.picks[trail.length - 1] + 1 == trail.limits[trail.length - 1]) {
-        trail.length--;
+    size_t length = trail.length;
+
+    while (length > 0 && trail.picks[length - 1] + 1 == trail.limits[length - 1]) {
+        length--;
     }
-    if (trail.length > 0) {
-        trail.picks[trail.length - 1]++;
+    if (length > 0) {
+        trail.picks[length - 1]++;
     }
-    return trail.length > 0;
+    trail.length = length;
+    return length > 0;
 }
 
 /* ---- the report ---- */
@@ -145,10 +147,9 @@ void explore_note(const char *format, ...)
 static no_return void fail_now(void)
 {
     failed = true;
-    while (self >= 0) {
-        fiber_switch(actors[self].fiber, scheduler);
+    for (;;) {
+        fiber_switch(self >= 0 ? actors[self].fiber : scheduler, top);
     }
-    longjmp(on_failure, 1);
 }
 
 void explore_fail(const char *format, ...)
@@ -393,41 +394,19 @@ static void store_buffered(struct buffered entry)
     actor->buffer[actor->buffered++] = entry;
 }
 
-void explore_store_buffered(uint64_t *to, uint64_t value)
-{
-    if (self < 0) {
-        *to = value;
-        return;
+#define DEFINE_STORE(name, type, is_release)                                                       \
+    void name(type *to, type value)                                                                \
+    {                                                                                              \
+        if (self < 0) {                                                                            \
+            *to = value;                                                                           \
+        } else {                                                                                   \
+            store_buffered((struct buffered){to, value, sizeof(*to), is_release});                 \
+        }                                                                                          \
     }
-    store_buffered((struct buffered){to, value, sizeof(*to), false});
-}
-
-void explore_store_release_buffered(uint64_t *to, uint64_t value)
-{
-    if (self < 0) {
-        *to = value;
-        return;
-    }
-    store_buffered((struct buffered){to, value, sizeof(*to), true});
-}
-
-void explore_store16_buffered(uint16_t *to, uint16_t value)
-{
-    if (self < 0) {
-        *to = value;
-        return;
-    }
-    store_buffered((struct buffered){to, value, sizeof(*to), false});
-}
-
-void explore_store16_release_buffered(uint16_t *to, uint16_t value)
-{
-    if (self < 0) {
-        *to = value;
-        return;
-    }
-    store_buffered((struct buffered){to, value, sizeof(*to), true});
-}
+DEFINE_STORE(explore_store_buffered, uint64_t, false)
+DEFINE_STORE(explore_store_release_buffered, uint64_t, true)
+DEFINE_STORE(explore_store16_buffered, uint16_t, false)
+DEFINE_STORE(explore_store16_release_buffered, uint16_t, true)
 
 uint64_t explore_load_buffered(const uint64_t *from)
 {
@@ -541,7 +520,6 @@ static void begin(void)
     actor_count = preemptions = 0;
     progress = steps = 0;
     last = self = -1;
-    failed = false;
     failure[0] = '\0';
     for (unsigned i = 0; i < reset_count; i++) {
         resets[i]();
@@ -567,7 +545,7 @@ static void describe_stuck(void)
                                        actor->is_true ? actor->waits_for : actor->at);
         }
     }
-    longjmp(on_failure, 1);
+    fail_now();
 }
 
 static bool all_done(void)
@@ -586,9 +564,6 @@ static void run_actor(int number)
     last = self = number;
     fiber_switch(scheduler, actors[number].fiber);
     self = -1;
-    if (failed) {
-        longjmp(on_failure, 1);
-    }
 }
 
 /* One decision; false: nobody can do anything. */
@@ -620,7 +595,6 @@ static bool take_step(void)
     return true;
 }
 
-/* All fibers of a schedule that failed stand somewhere in the middle: new ones for the next. */
 static void forget_fibers(void)
 {
     for (unsigned i = 0; i < EXPLORE_ACTORS_MAX; i++) {
@@ -640,14 +614,8 @@ static void forget_daemons(void)
     }
 }
 
-/* True: it went well. */
-static bool run_schedule(void)
+static void one_schedule(void)
 {
-    if (setjmp(on_failure) != 0) { /* from whatever fiber */
-        self = -1;
-        forget_fibers();
-        return false;
-    }
     begin();
     while (take_step()) {
     }
@@ -658,7 +626,32 @@ static bool run_schedule(void)
     if (scenario->check != NULL) {
         scenario->check();
     }
-    return true;
+}
+
+static void scheduler_main(void *opaque)
+{
+    for (;;) {
+        one_schedule();
+        fiber_switch(scheduler, top);
+    }
+}
+
+/* True: it went well. */
+static bool run_schedule(void)
+{
+    if (scheduler == NULL) {
+        scheduler = fiber_new(scheduler_main, NULL, STACK_BYTES);
+    }
+    failed = false;
+    fiber_switch(top, scheduler);
+    if (!failed) {
+        return true;
+    }
+    self = -1; /* the fibers stand where they stood: new ones for the next */
+    forget_fibers();
+    fiber_free(scheduler);
+    scheduler = NULL;
+    return false;
 }
 
 /* ---- the search ---- */
@@ -782,7 +775,7 @@ int explore_main(int argc, char **argv, const struct explore_scenario *scenarios
     unsigned bad = 0, ran = 0;
 
     program = argv[0];
-    scheduler = fiber_of_thread();
+    top = fiber_of_thread();
     catch_crashes();
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < count; i++) {

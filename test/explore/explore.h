@@ -40,7 +40,8 @@ int explore_self(void);
  * never becomes true the schedule is "stuck". @what: for the report. */
 void explore_wait(bool (*is_true)(void *opaque), void *opaque, const char *what);
 
-/* A permit each: park takes it, waiting if there is none; unpark gives it (giving twice is once). */
+/* A permit each: park takes it, waiting if there is none; unpark gives it (giving twice is
+ * once). */
 void explore_park(void);
 void explore_unpark(unsigned actor);
 

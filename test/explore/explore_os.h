@@ -1,9 +1,9 @@
 /*
  * explore_os.h -- what a scenario may ask of the twins beyond the headers they stand for.
  *
- * twin_os.c: threads (each an actor), their storage, mutex and condition variable, eventfds, stacks, a clock
- * that stands still. twin_rcu.c: read sections per actor; a grace period waits for those that began
- * before it; callbacks run on an actor of their own. Every call is a switch point.
+ * twin_os.c: threads (each an actor), their storage, mutex and condition variable, eventfds,
+ * stacks, a clock that stands still. twin_rcu.c: read sections per actor; a grace period waits for
+ * those that began before it; callbacks run on an actor of their own. Every call is a switch point.
  */
 #pragma once
 #include "base/ctx.h"

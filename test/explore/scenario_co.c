@@ -1,6 +1,6 @@
 /*
- * scenario_co.c -- co/wait.c and co/lock.c: exactly one party ends a wait, no wake-up is lost or given
- * twice, a mutex excludes and is handed on in order.
+ * scenario_co.c -- co/wait.c and co/lock.c: exactly one party ends a wait, no wake-up is lost or
+ * given twice, a mutex excludes and is handed on in order.
  */
 #include "explore.h"
 #include "explore_home.h"

@@ -2,7 +2,8 @@
  * scenario_loop.c -- loop/loop.c, notify.c, bh.c and ready.c with an engine that only waits for the
  * loop's eventfd: no wake-up is lost, no callback runs too often, order is kept.
  *
- * Actor 0 is the home; the others schedule. A lost wake-up leaves the home waiting for ever: "stuck".
+ * Actor 0 is the home; the others schedule. A lost wake-up leaves the home waiting for ever:
+ * "stuck".
  */
 #include "explore.h"
 #include "explore_os.h"

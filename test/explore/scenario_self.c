@@ -1,6 +1,6 @@
 /*
- * scenario_self.c -- the explorer itself: protocols with a known bug, which it must find, beside their
- * repaired twins, which it must pass.
+ * scenario_self.c -- the explorer itself: protocols with a known bug, which it must find, beside
+ * their repaired twins, which it must pass.
  */
 #include "explore.h"
 #include "explore_os.h"

@@ -141,7 +141,8 @@ void os_cond_wait(struct os_cond *cond, struct os_mutex *mutex)
     os_mutex_lock(mutex);
 }
 
-/* Both happen: that the time runs out, as soon as the actor's turn comes, and that it never does. */
+/* Both happen: that the time runs out, as soon as the actor's turn comes, and that it never
+ * does. */
 bool os_cond_wait_for(struct os_cond *cond, struct os_mutex *mutex, uint64_t timeout_ns)
 {
     struct waiter waiter = {0};

@@ -1,8 +1,9 @@
 /*
  * twin_rcu.c -- RCU for the explorer.
  *
- * Each outermost read section has a number. A grace period notes who is inside which section and ends
- * when each of them has left it; sections that begin later do not delay it, as in the real one.
+ * Each outermost read section has a number. A grace period notes who is inside which section and
+ * ends when each of them has left it; sections that begin later do not delay it, as in the real
+ * one.
  */
 #include "explore.h"
 #include "sync/rcu.h"

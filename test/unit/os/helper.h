@@ -12,8 +12,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Runs @fn in a child; the signal that killed it, or -1 when it came back. */
-static inline int signal_of_child(void (*fn)(void))
+#if defined(__has_feature)
+#define HELPER_HAS_FEATURE_(x) __has_feature(x)
+#else
+#define HELPER_HAS_FEATURE_(x) 0
+#endif
+
+/* Runs @fn in a child, which must die of @signal_number. (AddressSanitizer has handlers of its own,
+ * which report and exit.) */
+static inline bool dies_of(int signal_number, void (*fn)(void))
 {
     int status;
     pid_t child = fork();
@@ -31,5 +38,11 @@ static inline int signal_of_child(void (*fn)(void))
         _exit(0);
     }
     waitpid(child, &status, 0);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : -1;
+#if defined(__SANITIZE_ADDRESS__) || HELPER_HAS_FEATURE_(address_sanitizer) ||                     \
+    HELPER_HAS_FEATURE_(thread_sanitizer) || defined(__SANITIZE_THREAD__)
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+        return true;
+    }
+#endif
+    return WIFSIGNALED(status) && WTERMSIG(status) == signal_number;
 }

@@ -1,3 +1,4 @@
+/* test_file.c -- files, locks between open descriptions, eventfds, close-on-exec. */
 #include "helper.h"
 #include "os/file.h"
 #include <errno.h>
@@ -10,7 +11,7 @@ static int new_file(uint64_t bytes)
 {
     int fd;
 
-    strcpy(path, "/tmp/caisson-os-XXXXXX");
+    memcpy(path, "/tmp/caisson-os-XXXXXX", sizeof("/tmp/caisson-os-XXXXXX"));
     fd = os_mkstemp(path);
     assert_true(fd >= 0);
     assert_int_equal(os_ftruncate(fd, bytes), 0);

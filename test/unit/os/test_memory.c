@@ -1,3 +1,4 @@
+/* test_memory.c -- memory that is taken away, guards, stacks. */
 #include "helper.h"
 #include "os/file.h"
 #include "os/memory.h"
@@ -118,7 +119,7 @@ static void touch_unguarded(void)
 
 static void elsewhere_it_kills(void **state)
 {
-    assert_int_equal(signal_of_child(touch_unguarded), SIGBUS);
+    assert_true(dies_of(SIGBUS, touch_unguarded));
 }
 
 static void sent_by_somebody(void)
@@ -131,7 +132,7 @@ static void sent_by_somebody(void)
 
 static void a_sent_signal_kills(void **state)
 {
-    assert_int_equal(signal_of_child(sent_by_somebody), SIGBUS);
+    assert_true(dies_of(SIGBUS, sent_by_somebody));
 }
 
 static void table_is_bounded(void **state)
@@ -202,7 +203,7 @@ static void stack_has_a_guard_page(void **state)
     assert_non_null(stack);
     memset(stack, 1, bytes);
     os_unmap_stack(stack, bytes);
-    assert_int_equal(signal_of_child(overrun_stack), SIGSEGV);
+    assert_true(dies_of(SIGSEGV, overrun_stack));
     assert_null(os_map_stack(SIZE_MAX / 2));
 }
 

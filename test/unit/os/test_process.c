@@ -1,3 +1,4 @@
+/* test_process.c -- pid file, daemonizing, signals, resources. */
 #include "helper.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -42,7 +43,7 @@ static void pid_file_is_a_lock(void **state)
     assert_int_equal(os_pidfile_write(path, NULL), 0);
     fd = os_open(path, O_RDONLY, 0);
     assert_true(os_read(fd, text, sizeof(text) - 1) > 0);
-    assert_int_equal(atoi(text), getpid());
+    assert_int_equal(strtol(text, NULL, 10), getpid());
     os_close_now(fd);
     assert_int_equal(write_in_child(), 42);
     os_unlink(path);

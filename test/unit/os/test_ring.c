@@ -1,3 +1,4 @@
+/* test_ring.c -- io_uring and epoll as a loop uses them. */
 #include "helper.h"
 #include "os/file.h"
 #include "os/ring.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+HOME_LOOP
 static int setup(void **state)
 {
     const char *text;
@@ -22,12 +24,14 @@ static int setup(void **state)
     return 0;
 }
 
+HOME_LOOP
 static int teardown(void **state)
 {
     os_ring_free(*state);
     return 0;
 }
 
+HOME_LOOP
 static struct os_ring_event wait_one(struct os_ring *ring)
 {
     struct os_ring_event event = {0};
@@ -37,6 +41,7 @@ static struct os_ring_event wait_one(struct os_ring *ring)
     return event;
 }
 
+HOME_LOOP
 static void file_io(void **state)
 {
     struct os_ring *ring = *state;
@@ -64,6 +69,7 @@ static void file_io(void **state)
     assert_int_equal(wait_one(ring).result, -EBADF);
 }
 
+HOME_LOOP
 static void queue_is_bounded(void **state)
 {
     struct os_ring *ring = *state;
@@ -81,8 +87,9 @@ static void queue_is_bounded(void **state)
     os_close_now(fd);
 }
 
-/* A read of one of our eventfds stays pending; with deferred task work its completion shows as a flag
- * first, and entering makes it an event. */
+/* A read of one of our eventfds stays pending; with deferred task work its completion shows as a
+ * flag first, and entering makes it an event. */
+HOME_LOOP
 static void pending_read_of_an_eventfd(void **state)
 {
     struct os_ring *ring = *state;
@@ -103,6 +110,7 @@ static void pending_read_of_an_eventfd(void **state)
     os_close_now(fd);
 }
 
+HOME_LOOP
 static void polls_are_one_shot(void **state)
 {
     struct os_ring *ring = *state;
@@ -126,6 +134,7 @@ static void polls_are_one_shot(void **state)
     os_close_now(pair[0]);
 }
 
+HOME_LOOP
 static void cancel_ends_a_poll(void **state)
 {
     struct os_ring *ring = *state;
@@ -147,6 +156,7 @@ static void cancel_ends_a_poll(void **state)
     os_close_now(fd);
 }
 
+HOME_LOOP
 static void timeouts(void **state)
 {
     struct os_ring *ring = *state;
@@ -160,7 +170,9 @@ static void timeouts(void **state)
     assert_int_equal(os_ring_enter(ring, 1, 0), 0);          /* does not wait */
 }
 
-/* More completions than the completion ring holds, all at once: those that wait outside show, too. */
+/* More completions than the completion ring holds, all at once: those that wait outside show,
+ * too. */
+HOME_LOOP
 static void overflow_loses_nothing(void **state)
 {
     struct os_ring *ring = *state;
@@ -185,6 +197,7 @@ static void overflow_loses_nothing(void **state)
     os_close_now(fd);
 }
 
+HOME_LOOP
 static void epoll_set(void **state)
 {
     int set = os_epoll_new(), fd = os_eventfd();
@@ -209,6 +222,7 @@ static void epoll_set(void **state)
     os_close_now(set);
 }
 
+HOME_LOOP
 static void nothing_leaks(void **state)
 {
     unsigned before = os_fd_count();
@@ -220,7 +234,8 @@ static void nothing_leaks(void **state)
     assert_int_equal(os_fd_count(), before);
 }
 
-int main(void)
+HOME_LOOP
+static int run(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(file_io, setup, teardown),
@@ -241,4 +256,10 @@ int main(void)
     }
     teardown(&ring);
     return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+TSA_TRUST
+int main(void)
+{
+    return run();
 }

@@ -1,3 +1,4 @@
+/* test_socket.c -- unix sockets, stale socket files, descriptors that travel. */
 #include "helper.h"
 #include "os/file.h"
 #include "os/socket.h"

@@ -1,3 +1,4 @@
+/* test_thread.c -- threads, their storage, waits, clocks. */
 #include "helper.h"
 #include "os/thread.h"
 #include "os/time.h"

@@ -1,3 +1,4 @@
+/* test_rcu.c -- grace periods, callbacks, and the asymmetric fence pair. */
 #include "../os/helper.h"
 #include "base/mem.h"
 #include "os/thread.h"
@@ -151,8 +152,8 @@ static void wait_while_reading(void)
 
 static void misuse_aborts(void **state)
 {
-    assert_int_equal(signal_of_child(read_unregistered), SIGABRT);
-    assert_int_equal(signal_of_child(wait_while_reading), SIGABRT);
+    assert_true(dies_of(SIGABRT, read_unregistered));
+    assert_true(dies_of(SIGABRT, wait_while_reading));
 }
 
 /* ---- the fence pair: of two threads that store and then load, one sees the other ---- */
