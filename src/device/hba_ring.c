@@ -83,7 +83,9 @@ static bool kick_before_sleep(void *opaque)
 {
     struct hba_ring *ring = opaque;
 
-    return ring_wants(ring) && virtq_set_kicks(ring->vq, true);
+    /* Kicks are asked for also when there is no use for one yet: this may be the last call before
+     * one comes up. */
+    return hba_ring_may_pop(ring) && virtq_set_kicks(ring->vq, true) && ring_wants(ring);
 }
 
 HOME_LOOP

@@ -211,6 +211,7 @@ static void tests_thread(void *opaque)
 {
     failures = all_tests();
     loop_co_spawn(loop_main(), stop_co, NULL, "rig stop");
+    co_pool_release();
 }
 
 int rig_main(int (*tests)(void))
