@@ -23,9 +23,11 @@ static char grace_period;
 #define TOLD_ACQUIRE(address) ((void)0)
 #endif
 
+static bool is_used; /* rcu_call() was called */
+
 static uintptr_t state(void)
 {
-    return (uintptr_t)os_tls_get(OS_TLS_RCU);
+    return (uintptr_t)os_tls[OS_TLS_RCU]; /* without a call: asked at each yield */
 }
 
 static void set_state(uintptr_t value)
@@ -112,6 +114,7 @@ void rcu_call(struct rcu_node *node, void (*fn)(struct rcu_node *node))
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
     pthread_once(&once, start_callback_thread);
+    at_store(&is_used, true);
     node->fn = fn;
     TOLD_RELEASE(node);
     /* liburcu enqueues inside a read section of its own, which needs a registered thread. */
@@ -126,8 +129,43 @@ void rcu_synchronize(void)
     TOLD_ACQUIRE(&grace_period);
 }
 
+/* One thread runs all callbacks, in the order they were queued: one more is a barrier. */
+struct barrier {
+    struct rcu_node node;
+    struct os_mutex lock;
+    struct os_cond passed;
+    bool is_passed;
+};
+
+static void barrier_pass(struct rcu_node *node)
+{
+    struct barrier *barrier = container_of(node, struct barrier, node);
+
+    os_mutex_lock(&barrier->lock);
+    barrier->is_passed = true;
+    os_cond_signal(&barrier->passed);
+    os_mutex_unlock(&barrier->lock);
+}
+
 void rcu_barrier_wait(void)
 {
+    struct barrier barrier = {.lock = OS_MUTEX_INIT, .passed = OS_COND_INIT};
+    bool is_registered = rcu_thread_is_registered();
+
     assert(state() <= 1);
-    urcu_memb_barrier();
+    if (!at_load(&is_used)) {
+        return; /* and start no thread for it */
+    }
+    if (!is_registered) {
+        rcu_thread_register(); /* rcu_call() wants it */
+    }
+    rcu_call(&barrier.node, barrier_pass);
+    if (!is_registered) {
+        rcu_thread_unregister();
+    }
+    os_mutex_lock(&barrier.lock);
+    while (!barrier.is_passed) {
+        os_cond_wait(&barrier.passed, &barrier.lock);
+    }
+    os_mutex_unlock(&barrier.lock);
 }

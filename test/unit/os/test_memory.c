@@ -3,6 +3,7 @@
 #include "os/file.h"
 #include "os/memory.h"
 #include "os/thread.h"
+#include "sync/atomic.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,7 +156,7 @@ static void table_is_bounded(void **state)
 /* Another thread adds and removes two guards while this one breaks memory again and again. Neither
  * reaches the memory, but the address of the one with the size of the other would. */
 static uint32_t churn_broken;
-static volatile bool churn_stop;
+static uint32_t churn_stop;
 
 static void churn(void *opaque)
 {
@@ -163,7 +164,7 @@ static void churn(void *opaque)
     const struct os_guard small = {low, 1, &churn_broken};
     const struct os_guard huge = {low + ((uintptr_t)1 << 62), (size_t)1 << 61, &churn_broken};
 
-    while (!churn_stop) {
+    while (!at_load(&churn_stop)) {
         os_guard_remove(os_guard_add(&small));
         os_guard_remove(os_guard_add(&huge));
     }
@@ -182,7 +183,7 @@ static void faults_while_the_table_changes(void **state)
         assert_int_equal(area.broken, 1);
         area_fini(&area);
     }
-    churn_stop = true;
+    at_store(&churn_stop, 1);
     os_thread_join(thread);
     assert_int_equal(churn_broken, 0);
 }

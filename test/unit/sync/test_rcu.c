@@ -122,6 +122,21 @@ static void replaced_objects_outlive_their_readers(void **state)
     rcu_thread_unregister();
 }
 
+/* From a thread that is not registered, too; and when there is nothing to wait for. */
+static void barrier_from_anywhere(void **state)
+{
+    struct object *object = object_new();
+
+    at_store(&freed, 0);
+    rcu_thread_register();
+    rcu_call(&object->rcu, free_object);
+    rcu_thread_unregister();
+    rcu_barrier_wait();
+    assert_int_equal(at_load(&freed), 1);
+    assert_false(rcu_thread_is_registered());
+    rcu_barrier_wait();
+}
+
 static void sections_nest(void **state)
 {
     rcu_thread_register();
@@ -204,6 +219,7 @@ int main(void)
         cmocka_unit_test(misuse_aborts), /* first: it forks, and there are no threads yet */
         cmocka_unit_test(grace_period_waits_for_readers),
         cmocka_unit_test(replaced_objects_outlive_their_readers),
+        cmocka_unit_test(barrier_from_anywhere),
         cmocka_unit_test(sections_nest),
         cmocka_unit_test(one_side_sees_the_other),
     };
