@@ -11,11 +11,7 @@ static_assert(MUTEX_CLASS_MAX_ <= 32, "a bit each");
 
 static uintptr_t held_classes(void)
 {
-#ifdef EXPLORE
     return (uintptr_t)os_tls_get(OS_TLS_MUTEXES);
-#else
-    return (uintptr_t)os_tls[OS_TLS_MUTEXES]; /* without a call: asked at each yield */
-#endif
 }
 
 TSA_TRUST
@@ -41,9 +37,4 @@ void mutex_unlock(struct mutex *mutex)
     }
     os_tls_set(OS_TLS_MUTEXES, (void *)(held & ~bit));
     os_mutex_unlock(&mutex->os);
-}
-
-bool mutex_any_held(void)
-{
-    return held_classes() != 0;
 }

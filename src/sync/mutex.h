@@ -25,5 +25,15 @@ ANY_THREAD
 void mutex_lock(struct mutex *mutex) ACQUIRES(*mutex);
 ANY_THREAD
 void mutex_unlock(struct mutex *mutex) RELEASES(*mutex);
+
+/* By the calling thread. Inline, as it is asked at each yield (and before it, so the address of the
+ * thread's storage is not kept over it). */
 ANY_THREAD
-bool mutex_any_held(void); /* by the calling thread */
+static inline bool mutex_any_held(void)
+{
+#ifdef EXPLORE
+    return os_tls_get(OS_TLS_MUTEXES) != NULL;
+#else
+    return os_tls[OS_TLS_MUTEXES] != NULL;
+#endif
+}
