@@ -52,7 +52,7 @@ static const char *word_waker(uint64_t word)
 /* Keep the last waker's name, change the state. Only the coroutine's own thread calls it. */
 static inline void state_set(struct co *co, enum co_state state)
 {
-    uint64_t word = at_load_relaxed(&co->state); /* pairs with co_wake_from(): ours unless WAITING */
+    uint64_t word = at_load_relaxed(&co->state); /* pairs with co_wake_from() */
 
     at_store_release(&co->state, (word & ~(uint64_t)3) | (uint64_t)state); /* (C5) */
 }
@@ -148,7 +148,7 @@ static void hand_over(struct co *co)
 
 void co_resume(struct co *co)
 {
-    uint64_t word = at_load_relaxed(&co->state); /* pairs with the ready hook that brought @co here */
+    uint64_t word = at_load_relaxed(&co->state); /* pairs with the ready hook that brought it */
 
     must_be_outside("resume", co);
     if (unlikely(word_state(word) != CO_READY)) {
@@ -165,7 +165,7 @@ void co_resume(struct co *co)
 
 /* ---- yielding ---- */
 
-static void must_be_able_to_yield(const struct co *co)
+static inline __attribute__((always_inline)) void must_be_able_to_yield(const struct co *co)
 {
     if (unlikely(co->no_yield_depth != 0)) {
         panic("coroutine '%s' yields inside the no-yield scope of %s:%d", co->name,
@@ -219,7 +219,7 @@ void co_yield_turn(void)
     struct co *co = self_required("co_yield_turn");
 
     must_be_able_to_yield(co);
-    at_store_release(&co->state, word_make(CO_READY, __func__)); /* (C5): ours, nobody waits for it */
+    at_store_release(&co->state, word_make(CO_READY, __func__)); /* ours: nobody waits for it */
     co->home->ready(co->home, co);
     switch_out(co, false);
 }

@@ -21,7 +21,7 @@ struct co {
     struct co_sched *moves_to; /* NULL, or where it asked to go on (C6) */
     struct co *link;         /* of the home while READY, of the pool while pooled */
     struct list living;      /* on the home's list; home's thread */
-    co_fn *fn;
+    NOTE_("ctx:co") co_fn *fn;
     void *opaque;
     const char *name;
     void *local;

@@ -29,8 +29,9 @@ struct co_queue {
 };
 ANY_THREAD
 void co_queue_init(struct co_queue *queue);
+/* Unlocks, waits, locks again. */
 CO_FN
-void co_queue_wait(struct co_queue *queue, struct co_mutex *mutex); /* unlocks, waits, locks again */
+void co_queue_wait(struct co_queue *queue, struct co_mutex *mutex);
 ANY_THREAD
 bool co_queue_wake_one(struct co_queue *queue); /* false: nobody waited */
 ANY_THREAD

@@ -33,7 +33,7 @@ struct bh {
     struct bh *next;
     uint32_t flags; /* atomic */
     struct loop *loop;
-    bh_fn *fn;
+    NOTE_("ctx:home") bh_fn *fn; /* set by any thread, called by the home */
     void *opaque;
     const char *name;
     uint64_t order; /* home; on the taken list */

@@ -11,7 +11,7 @@ struct iothread_options {
     int64_t poll_max_ns, poll_grow, poll_shrink, aio_max_batch;
     int64_t thread_pool_min, thread_pool_max;
 };
-extern const struct opt_table iothread_options_table; /* names and defaults as QEMU's iothread object */
+extern const struct opt_table iothread_options_table; /* names, defaults: QEMU's iothread object */
 
 /* Starts the thread and waits, in the calling coroutine, until its loop runs or has failed.
  * Taken id: -EEXIST. All loops in use: -ENOSPC. */

@@ -63,7 +63,7 @@ static uint64_t timeout_ns(const struct loop *loop)
 {
     uint64_t now_ns, timer_ns, idle_ns;
 
-    if (loop->bhs.idle == NULL && !timer_is_any_armed(loop)) {
+    if (loop->bhs.idle == NULL && timer_count(loop) == 0) {
         return UINT64_MAX;
     }
     now_ns = os_now_monotonic_ns();
@@ -235,7 +235,7 @@ static int check_nothing_left(struct loop *loop, struct err **reterr)
 {
     unsigned cos, bhs = at_load(&loop->bhs.living) - 1; /* stop_bh */
     const char *oldest = co_sched_oldest(&loop->sched, &cos);
-    size_t timers = loop->timers[LOOP_CLOCK_MONOTONIC].count + loop->timers[LOOP_CLOCK_REALTIME].count;
+    size_t timers = timer_count(loop);
     unsigned ios = loop->engine->io_count(loop), watches = 0;
     struct list *item;
 
@@ -312,15 +312,15 @@ const char *loop_engine_text(const struct loop *loop)
 
 void loop_set_aio_max_batch(struct loop *loop, uint64_t batch)
 {
-    at_store_relaxed(&loop->aio_max_batch, batch); /* pairs with the engine's look before a submission */
+    at_store_relaxed(&loop->aio_max_batch, batch); /* pairs with the engine's look */
 }
 
 void loop_get_stats(const struct loop *loop, struct loop_stats *ret_stats)
 {
     const uint64_t *from = (const uint64_t *)&loop->stats;
-    uint64_t *to = (uint64_t *)ret_stats;
+    uint64_t *to = (uint64_t *)ret_stats, *end = (uint64_t *)(ret_stats + 1);
 
-    for (size_t i = 0; i < sizeof(*ret_stats) / sizeof(*to); i++) {
-        to[i] = at_load_relaxed(&from[i]); /* pairs with STAT_ADD() */
+    while (to != end) {
+        *to++ = at_load_relaxed(from++); /* pairs with STAT_ADD() */
     }
 }

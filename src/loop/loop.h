@@ -22,7 +22,7 @@ enum loop_engine_kind { LOOP_ENGINE_AUTO, LOOP_ENGINE_IO_URING, LOOP_ENGINE_EPOL
 
 struct loop_config {
     const char *name;              /* copied; for people */
-    enum loop_engine_kind engine;  /* AUTO: io_uring, else epoll with one warning; by name: or fail */
+    enum loop_engine_kind engine;  /* AUTO: io_uring, else epoll and a warning; by name: or fail */
     uint64_t poll_max_ns;          /* adaptive polling: 0 = never */
     uint64_t poll_grow;            /* factor; 0 = 2 */
     uint64_t poll_shrink;          /* divisor; 0 = straight to 0 */
@@ -59,7 +59,7 @@ const char *loop_name(const struct loop *loop);
 ANY_THREAD
 struct co_sched *loop_co_sched(struct loop *loop);
 ANY_THREAD
-const char *loop_engine_text(const struct loop *loop); /* "io_uring (single-issuer, defer-taskrun…)" */
+const char *loop_engine_text(const struct loop *loop); /* "io_uring (single-issuer, …)" */
 
 /* Asserted, and from here on the analysis believes it. */
 ANY_THREAD
@@ -226,7 +226,7 @@ int loop_co_wait_fd(int fd, unsigned events, uint64_t deadline_ns);
 
 struct loop_stats {
     uint64_t iterations, bhs_run, coroutines_run, watches_run, timers_run, ios_run;
-    uint64_t system_calls;   /* made by the loop itself: waits, submissions, eventfd writes to others */
+    uint64_t system_calls; /* of the loop itself: waits, submissions, eventfd writes to others */
     uint64_t polls_hit, polls_missed;
 };
 ANY_THREAD

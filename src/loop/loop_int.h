@@ -128,7 +128,7 @@ bool ready_run(struct loop *loop);
 HOME_LOOP
 bool timer_run(struct loop *loop);
 HOME_LOOP
-bool timer_is_any_armed(const struct loop *loop);
+size_t timer_count(const struct loop *loop); /* armed */
 HOME_LOOP
 uint64_t timer_timeout_ns(const struct loop *loop, uint64_t now_ns); /* UINT64_MAX: none armed */
 

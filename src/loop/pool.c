@@ -23,7 +23,7 @@ static const uint64_t idle_ns = 10ULL * 1000 * 1000 * 1000;
 
 struct pool_call {
     struct list link; /* of the queue or of share->waiting */
-    pool_fn *fn;
+    BLOCKING_SLOT pool_fn *fn;
     void *opaque;
     struct pool_share *share;
     struct co_wait *wait; /* NULL: nobody waits, and the call is on the heap */
@@ -179,7 +179,7 @@ static void worker_start(void)
     pool.threads++;
     pool.arriving++;
     assert(pool.threads <= pool.room); /* (P2) */
-    worker->thread = os_thread_start("pool", worker_main, worker); /* it waits for the mutex first */
+    worker->thread = os_thread_start("pool", worker_main, worker); /* needs the mutex first */
 }
 
 /* ---- callers ---- */

@@ -158,10 +158,9 @@ bool timer_run(struct loop *loop)
     return progress;
 }
 
-bool timer_is_any_armed(const struct loop *loop)
+size_t timer_count(const struct loop *loop)
 {
-    return loop->timers[LOOP_CLOCK_MONOTONIC].count > 0 ||
-           loop->timers[LOOP_CLOCK_REALTIME].count > 0;
+    return loop->timers[LOOP_CLOCK_MONOTONIC].count + loop->timers[LOOP_CLOCK_REALTIME].count;
 }
 
 static uint64_t until(const struct timer_heap *heap, uint64_t now_ns)

@@ -65,8 +65,9 @@ static inline struct co *home_start(struct home *home, co_fn *fn, void *opaque, 
     return co;
 }
 
-/* @fn must abort, having said every one of @texts (NULL-terminated). Not under the thread sanitizer: a
- * child of a process with fibers knows nothing of earlier synchronisation, so it reports false races. */
+/* @fn must abort, having said every one of @texts (NULL-terminated). Not under the thread
+ * sanitizer: a child of a process with fibers knows nothing of earlier synchronisation, so it
+ * reports false races. */
 static inline void expect_death(void (*fn)(void), const char *const *texts)
 {
 #ifdef CAISSON_TSAN

@@ -17,7 +17,7 @@ static int setup(void **state)
 
 static void say(const char *text)
 {
-    strcat(trace, text);
+    snprintf(trace + strlen(trace), sizeof(trace) - strlen(trace), "%s", text);
 }
 
 CO_FN
@@ -132,7 +132,7 @@ static void uses_its_stack(void *opaque)
 
     memset(block, 7, sizeof(block));
     co_yield_turn();
-    for (size_t i = 0; i < sizeof(block); i++) {
+    for (size_t i = 0; i < countof(block); i++) {
         assert_int_equal(block[i], 7);
     }
     say("s");

@@ -14,7 +14,7 @@ static int setup(void **state)
 
 static void say(const char *text)
 {
-    strcat(trace, text);
+    snprintf(trace + strlen(trace), sizeof(trace) - strlen(trace), "%s", text);
 }
 
 /* ---- co_wait ---- */

@@ -1,8 +1,8 @@
 /*
  * harness.h -- a main loop for a test, and a coroutine in it.
  *
- * The engine under test comes from the command line (`--engine=epoll`), so each test program runs once
- * per engine. A watchdog ends a test that hangs.
+ * The engine under test comes from the command line (`--engine=epoll`), so each test program runs
+ * once per engine. A watchdog ends a test that hangs.
  */
 #pragma once
 #include <stdarg.h>
@@ -78,8 +78,8 @@ static inline void test_co_main(void *opaque)
     loop_stop(loop_self());
 }
 
-/* Run @fn as a coroutine of this thread's loop; returns when it has ended. cmocka's asserts jump, so
- * inside @fn use expect(). */
+/* Run @fn as a coroutine of this thread's loop; returns when it has ended. cmocka's asserts
+ * jump, so inside @fn use expect(). */
 static inline void run_co(void (*fn)(void *opaque), void *opaque)
 {
     struct test_co test = {fn, opaque};

@@ -73,7 +73,8 @@ static void a_nested_poll_goes_on_where_the_outer_one_is(void **state)
     bh_once(nested_loop, polls, NULL, "polls");
     bh_once(nested_loop, note, &after, "after");
     loop_poll(nested_loop, true);
-    /* the inner level takes what was there and what is new, in order; nothing is left to the outer */
+    /* the inner level takes what was there and what is new, in order; nothing is left to the
+     * outer */
     assert_int_equal(nested_trace.count, countof(expected));
     assert_memory_equal(nested_trace.seen, expected, sizeof(expected));
 }

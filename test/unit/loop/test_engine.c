@@ -1,6 +1,6 @@
 /*
- * test_engine.c -- an engine that fails to start: by name an error that says why, otherwise one warning
- * and the next engine. From the second test on the kernel refuses io_uring to this process.
+ * test_engine.c -- an engine that fails to start: by name an error that says why, otherwise one
+ * warning and the next engine. From the second test on the kernel refuses io_uring to this process.
  */
 #include "harness.h"
 #include <linux/audit.h>

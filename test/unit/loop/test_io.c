@@ -53,7 +53,7 @@ static void reads_around_the_end(void *opaque)
     struct iovec to = {out, sizeof(out)}, from[3] = {{in, 100}, {in + 100, 0}, {in + 100, 8000}};
     struct iovec empty = {in, 0};
 
-    for (size_t i = 0; i < sizeof(out); i++) {
+    for (size_t i = 0; i < countof(out); i++) {
         out[i] = (char)pattern(i);
     }
     io_file_init(&file, scene->fd, scene->mode);

@@ -82,7 +82,8 @@ static void create_use_and_delete(void **state)
     run_co(lives_and_dies, NULL);
 }
 
-/* All loops there can be, then one too many; then everything again: loops are reused, fds do not leak. */
+/* All loops there can be, then one too many; then everything again: loops are reused, fds do not
+ * leak. */
 MAIN_LOOP CO_FN
 static void makes_as_many_as_there_can_be(void *opaque)
 {

@@ -1,4 +1,5 @@
-/* test_loop.c -- sleeping and waking, stopping, freeing, deferred calls, coroutines of several loops. */
+/* test_loop.c -- sleeping and waking, stopping, freeing, deferred calls, coroutines of several
+ * loops. */
 #include "harness.h"
 #include <sched.h>
 #include "co/lock.h"

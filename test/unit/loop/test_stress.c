@@ -1,7 +1,7 @@
 /*
- * test_stress.c -- everything at once: loops, foreign threads, BHs, coroutines, timers, watches, file I/O,
- * pool calls, moves, at random. CAISSON_STRESS_SECONDS says for how long (default 5). Each kind of work
- * must get somewhere, and all of it must end when told to.
+ * test_stress.c -- everything at once: loops, foreign threads, BHs, coroutines, timers, watches,
+ * file I/O, pool calls, moves, at random. CAISSON_STRESS_SECONDS says for how long (default 5).
+ * Each kind of work must get somewhere, and all of it must end when told to.
  */
 #include "harness.h"
 #include <sched.h>

@@ -193,7 +193,8 @@ static void a_stopped_watch_is_not_called(void **state)
     close_source(&b);
 }
 
-/* An fd number used anew right after its watch was removed: the old one's event is not the new one's. */
+/* An fd number used anew right after its watch was removed: the old one's event is not the new
+ * one's. */
 static void a_reused_fd_does_not_get_a_former_event(void **state)
 {
     struct source source;
