@@ -47,13 +47,16 @@ def content_sum(name, size):
 
 
 def read_sum(guest, disk, size):
-    done = guest.run("dd if=/dev/%s bs=256k count=%d iflag=direct 2>/dev/null | tail -c +%d | md5sum" %
-                     (disk, size >> 18, STAMP_BYTES + 1))
+    """MD5 of the first @size bytes, the first block left out; an error of the read is raised."""
+    done = guest.run("dd if=/dev/%s of=/tmp/read bs=256k count=%d iflag=direct 2>/tmp/error ||"
+                     " { cat /tmp/error; exit 1; }; tail -c +%d /tmp/read | md5sum" %
+                     (disk, size >> 18, STAMP_BYTES + 1), check=False)
+    expect(done.status == 0, "reading %s: %s\n%s" % (disk, done.output, guest.log_tail()))
     return done.output.split()[0]
 
 
 def write_stamp(guest, disk, text):
-    guest.run("printf '%%s' '%s' | dd of=/dev/%s bs=%d conv=sync oflag=direct 2>/dev/null" %
+    guest.run("printf '%%s' '%s' | dd of=/dev/%s bs=%d conv=sync oflag=direct" %
               (text, disk, STAMP_BYTES))
 
 
