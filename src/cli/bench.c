@@ -94,20 +94,20 @@ static void print_usage(FILE *to)
     strbuf_fini(&help);
 }
 
-struct is_bool_query {
+struct opt_query {
     const char *name;
     size_t bytes;
-    bool found;
+    const struct opt *found;
 };
 
-static bool note_if_bool(const struct opt *opt, void *opaque)
+static bool note_if_named(const struct opt *opt, void *opaque)
 {
-    struct is_bool_query *query = opaque;
+    struct opt_query *query = opaque;
 
     if (strlen(opt->name) == query->bytes && memcmp(opt->name, query->name, query->bytes) == 0) {
-        query->found = opt->type == OPT_BOOL;
+        query->found = opt;
     }
-    return true;
+    return query->found == NULL;
 }
 
 /* "--name value", "--name=value"; for switches "--name" alone. How many words were used. */
@@ -115,16 +115,19 @@ static int add_option(json_t *object, int left, char **argv, struct err **reterr
 {
     const char *name = argv[0] + 2, *equals = strchr(name, '=');
     size_t name_bytes = equals != NULL ? (size_t)(equals - name) : strlen(name);
-    struct is_bool_query query = {name, name_bytes, false};
+    struct opt_query query = {name, name_bytes, NULL};
     const char *value = "on";
     int used = 1;
 
-    opt_each(&bench_options_table, note_if_bool, &query);
+    opt_each(&bench_options_table, note_if_named, &query);
+    if (query.found == NULL) {
+        return err_set(reterr, EINVAL, "there is no option --%.*s", (int)name_bytes, name);
+    }
     if (equals != NULL) {
         value = equals + 1;
-    } else if (!query.found && left < 2) {
+    } else if (query.found->type != OPT_BOOL && left < 2) {
         return err_set(reterr, EINVAL, "--%s needs a value", name);
-    } else if (!query.found) {
+    } else if (query.found->type != OPT_BOOL) {
         value = argv[1];
         used = 2;
     }

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+ANY_THREAD
 static void blk_build(struct bench *bench, struct bench_slot *slot, uint64_t offset,
                       uint32_t bytes)
 {
@@ -25,6 +26,7 @@ static void blk_build(struct bench *bench, struct bench_slot *slot, uint64_t off
                      slot->is_write ? BENCH_DATA_OUT : BENCH_DATA_IN_BEFORE, bytes);
 }
 
+ANY_THREAD
 static int blk_result(const struct bench_slot *slot, struct err **reterr)
 {
     if (likely(slot->in[0] == VIRTIO_BLK_S_OK)) {

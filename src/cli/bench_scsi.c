@@ -86,6 +86,7 @@ static int explain(const struct virtio_scsi_cmd_resp *resp, const char *what, st
                    sense_key(resp), asc, ascq);
 }
 
+ANY_THREAD
 static int scsi_result(const struct bench_slot *slot, struct err **reterr)
 {
     const struct virtio_scsi_cmd_resp *resp = (const void *)slot->in;
@@ -103,6 +104,7 @@ static int scsi_result(const struct bench_slot *slot, struct err **reterr)
 
 /* ---- the load ------------------------------------------------------------------------------ */
 
+ANY_THREAD
 static void scsi_build(struct bench *bench, struct bench_slot *slot, uint64_t offset,
                        uint32_t bytes)
 {

@@ -509,8 +509,9 @@ static int reader_keep_fds(struct vu_reader *reader, const int *fds, int fd_coun
         return err_set(reterr, EPROTO, "%u file descriptors in one message, at most %d are allowed",
                        reader->fd_count + came, VU_FDS_MAX);
     }
-    memcpy(reader->fds + reader->fd_count, fds, came * sizeof(*fds));
-    reader->fd_count += came;
+    for (unsigned i = 0; i < came; i++) {
+        reader->fds[reader->fd_count++] = fds[i];
+    }
     return 0;
 }
 

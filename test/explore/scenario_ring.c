@@ -1,7 +1,7 @@
 /*
- * scenario_ring.c -- a driver and a device on one split ring (ring_driver.c, virtq.c, virtq_split.c),
- * both sleeping whenever they may: every order, with stores held back in store buffers. Nobody may
- * sleep for ever.
+ * scenario_ring.c -- a driver and a device on one split ring (ring_driver.c, virtq.c,
+ * virtq_split.c), both sleeping whenever they may: every order, with stores held back in store
+ * buffers. Nobody may sleep for ever.
  *
  * The variants that must fail leave out one fence each, or look away from an answer.
  */
@@ -25,8 +25,8 @@ static void fence_of(const char *function)
 #include "src/virtio/virtq_split.c"
 #include "src/virtio/ring_driver.c"
 
-/* One request that meets a ring in the middle of its life: both sides awake, nobody wants to be told.
- * Its index is the last before the wrap. */
+/* One request that meets a ring in the middle of its life: both sides awake, nobody wants to be
+ * told. Its index is the last before the wrap. */
 enum { REQUESTS = 1, RING = 2, BASE = 65535, DRIVER = 0, DEVICE = 1 };
 
 static _Alignas(4096) uint8_t ram[3 * 4096];
@@ -75,7 +75,8 @@ int guest_memory_pieces_hint(const struct guest_memory *of, uint64_t address, ui
     return to[0].iov_base == NULL ? -EFAULT : 1;
 }
 
-/* ---- the two ---------------------------------------------------------------------------------- */
+/* ---- the two
+ * ---------------------------------------------------------------------------------- */
 
 HOME_LOOP
 static void device(void)
@@ -177,7 +178,8 @@ static void check(void)
     explore_check(came_back == REQUESTS);
 }
 
-/* ---- variants --------------------------------------------------------------------------------- */
+/* ---- variants
+ * --------------------------------------------------------------------------------- */
 
 #define EVENT_IDX (UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX)
 #define VARIANT(name, with_features, ...)                                                          \
