@@ -304,7 +304,7 @@ class Guest:
         place = re.search(r"/(\d+):(\d+):(\d+):(\d+)/block/", path)
         if not place:
             return
-        pci = re.findall(r"/([0-9a-f:]+\.\d)/", path)
+        pci = re.findall(r"/([0-9a-f:]+\.\d)(?=/)", path)
         disk = Disk(name, pci[-1] if pci else "", *(int(place[n]) for n in (2, 3, 4)))
         if event["ACTION"] == "add":
             self.disks[name] = disk
