@@ -202,6 +202,12 @@ bool os_ring_poll(struct os_ring *ring, int fd, unsigned poll_events, uint64_t u
     return op != NULL;
 }
 
+/* The kernel may end one at any time; this one does so each time. */
+bool os_ring_poll_multi(struct os_ring *ring, int fd, unsigned poll_events, uint64_t user)
+{
+    return os_ring_poll(ring, fd, poll_events, user);
+}
+
 bool os_ring_cancel(struct os_ring *ring, uint64_t target_user, uint64_t user)
 {
     struct op *op = queue(ring, OP_CANCEL, -1, user);

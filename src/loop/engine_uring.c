@@ -3,9 +3,12 @@
  *
  * (U1) A completion's user word says what it is: tag in the low three bits; for a transfer the
  *      request's address, for a watch its slot's index and generation.
- * (U2) The eventfd has one read pending whenever the loop sleeps. Its completion is the consumption
- *      of
- *      (N3).
+ * (U2) The eventfd is watched whenever the loop sleeps, by a poll that goes on for ever: each write
+ *      is one completion, and that is the consumption of (N3). The counter is never read, which
+ *      saves the read's way through the kernel on each wake-up. Nothing is missed for it: by (N3)
+ *      the next write that matters comes only after the completion of the last has been seen. Only
+ *      when the poll has ended, or where it cannot go on, the counter is cleared: a new poll would
+ *      report it again.
  * (U3) What is queued is submitted by the next collect(), which every turn calls: nothing stays
  *      behind, whatever queued it (RACES 11). A full queue is submitted at once.
  * (U4) Completions are fetched into `batch` and handed out from there, also to nested levels. When
@@ -23,9 +26,9 @@ enum { TAG_BITS = 3, GENERATION_SHIFT = 32 };
 
 struct uring {
     struct os_ring *ring;
-    uint64_t event_count; /* where the eventfd is read to */
-    bool event_is_read;   /* a read is queued or pending */
-    unsigned transfers;   /* in flight */
+    bool event_is_watched; /* a poll of the eventfd is queued or pending */
+    bool event_is_oneshot; /* the kernel knows no other */
+    unsigned transfers;    /* in flight */
     struct os_ring_event *batch;
     unsigned batch_next, batch_count, batch_capacity;
 };
@@ -78,15 +81,34 @@ static void submit_now(struct loop *loop)
     }
 
 HOME_LOOP
-static void read_eventfd(struct loop *loop)
+static void watch_eventfd(struct loop *loop)
 {
     struct uring *uring = uring_of(loop);
 
-    if (!uring->event_is_read) {
-        uring->event_is_read = true;
-        QUEUE(loop, os_ring_read(uring->ring, loop->notifier.fd, &uring->event_count,
-                                 sizeof(uring->event_count), USER_EVENTFD));
+    if (uring->event_is_watched) {
+        return;
     }
+    uring->event_is_watched = true;
+    if (uring->event_is_oneshot) {
+        QUEUE(loop, os_ring_poll(uring->ring, loop->notifier.fd, LOOP_IN, USER_EVENTFD));
+    } else {
+        QUEUE(loop, os_ring_poll_multi(uring->ring, loop->notifier.fd, LOOP_IN, USER_EVENTFD));
+    }
+}
+
+/* (U2) */
+HOME_LOOP
+static void eventfd_done(struct loop *loop, const struct os_ring_event *event)
+{
+    struct uring *uring = uring_of(loop);
+
+    if (!event->more) {
+        uring->event_is_watched = false;
+        uring->event_is_oneshot = uring->event_is_oneshot || event->result == -EINVAL;
+        STAT_ADD(loop, system_calls, 1);
+        os_eventfd_clear(loop->notifier.fd);
+    }
+    notifier_consumed(&loop->notifier);
 }
 
 HOME_LOOP
@@ -164,7 +186,7 @@ static void uring_collect(struct loop *loop, uint64_t timeout_ns)
     int rc;
 
     if (timeout_ns != 0) {
-        read_eventfd(loop); /* (U2) */
+        watch_eventfd(loop); /* (U2) */
     }
     if (uring->batch_next != uring->batch_count) {
         timeout_ns = 0;
@@ -196,8 +218,7 @@ static bool event_done(struct loop *loop, const struct os_ring_event *event)
 {
     switch ((enum user_tag)(event->user & ((1U << TAG_BITS) - 1))) {
     case USER_EVENTFD:
-        uring_of(loop)->event_is_read = false;
-        notifier_consumed(&loop->notifier);
+        eventfd_done(loop, event);
         return false;
     case USER_TRANSFER:
         transfer_done(loop, (struct io_request *)(uintptr_t)(event->user & ~(uint64_t)7),
@@ -250,29 +271,13 @@ static int uring_open(struct loop *loop, struct err **reterr)
     return 0;
 }
 
-/* The kernel tears a ring down at its leisure: a read left pending would take an event from the
- * ring of the next loop with this eventfd. */
-HOME_LOOP
-static void finish_event_read(struct loop *loop)
-{
-    struct uring *uring = uring_of(loop);
-
-    if (uring->event_is_read) {
-        os_eventfd_signal(loop->notifier.fd);
-    }
-    while (uring->event_is_read) {
-        uring_collect(loop, UINT64_MAX);
-        uring_dispatch(loop);
-    }
-}
-
 HOME_LOOP
 static void uring_close(struct loop *loop)
 {
     struct uring *uring = uring_of(loop);
 
-    finish_event_read(loop);
     os_ring_free(uring->ring);
+    os_eventfd_clear(loop->notifier.fd);
     mem_free(uring->batch);
     mem_free(uring);
     loop->engine_state = NULL;

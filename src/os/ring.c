@@ -34,9 +34,14 @@ static const struct flag_set {
 /* Features we cannot do without: completions are never dropped; waits take a deadline. */
 static const unsigned features_needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
 
+/* The kernel starts a thread for a transfer that would block, by default at most 4 a processor: a
+ * hung file would hold them all, and every other file's such transfers would wait for it. */
+enum { BLOCKED_MAX = 4096 };
+
 HOME_LOOP
 static int try_flags(struct io_uring *uring, unsigned entries, unsigned flags)
 {
+    unsigned workers[2] = {BLOCKED_MAX, 0};
     struct io_uring_params params = {.flags = flags | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
                                      .cq_entries = 4 * entries};
     int rc = io_uring_queue_init_params(entries, uring, &params);
@@ -49,6 +54,7 @@ static int try_flags(struct io_uring *uring, unsigned entries, unsigned flags)
         return -ENOSYS;
     }
     io_uring_register_ring_fd(uring); /* saves a lookup a call; does without where refused */
+    io_uring_register_iowq_max_workers(uring, workers); /* Linux 5.15 */
     return 0;
 }
 
@@ -152,6 +158,18 @@ bool os_ring_poll(struct os_ring *ring, int fd, unsigned poll_events, uint64_t u
     return true;
 }
 
+bool os_ring_poll_multi(struct os_ring *ring, int fd, unsigned poll_events, uint64_t user)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+    if (sqe == NULL) {
+        return false;
+    }
+    io_uring_prep_poll_multishot(sqe, fd, poll_events);
+    io_uring_sqe_set_data64(sqe, user);
+    return true;
+}
+
 bool os_ring_cancel(struct os_ring *ring, uint64_t target_user, uint64_t user)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
@@ -205,6 +223,7 @@ unsigned os_ring_reap(struct os_ring *ring, struct os_ring_event *to, unsigned m
         }
         to[count].user = cqe->user_data;
         to[count].result = cqe->res;
+        to[count].more = (cqe->flags & IORING_CQE_F_MORE) != 0;
         count++;
     }
     io_uring_cq_advance(&ring->uring, count);

@@ -33,6 +33,10 @@ bool os_ring_fallocate(struct os_ring *ring, int fd, int mode, uint64_t offset, 
                        uint64_t user);
 HOME_LOOP
 bool os_ring_poll(struct os_ring *ring, int fd, unsigned poll_events, uint64_t user); /* one-shot */
+/* As above, and goes on watching: one completion for each time @fd is woken, with `more` set. One
+ * without is the last. -EINVAL in its result: this kernel cannot (before 5.13). */
+HOME_LOOP
+bool os_ring_poll_multi(struct os_ring *ring, int fd, unsigned poll_events, uint64_t user);
 HOME_LOOP
 bool os_ring_cancel(struct os_ring *ring, uint64_t target_user, uint64_t user);
 
@@ -51,6 +55,7 @@ bool os_ring_has_events(const struct os_ring *ring);
 struct os_ring_event {
     uint64_t user;
     int32_t result;
+    bool more; /* of os_ring_poll_multi() */
 };
 /* Take up to @max completions; in memory only. */
 HOME_LOOP

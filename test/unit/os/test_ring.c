@@ -70,6 +70,30 @@ static void file_io(void **state)
 }
 
 HOME_LOOP
+static void a_poll_goes_on(void **state)
+{
+    struct os_ring *ring = *state;
+    int fd = os_eventfd();
+    struct os_ring_event event;
+
+    assert_true(os_ring_poll_multi(ring, fd, POLLIN, 9));
+    for (unsigned i = 0; i < 3; i++) { /* never read in between */
+        os_eventfd_signal(fd);
+        event = wait_one(ring);
+        assert_int_equal(event.user, 9);
+        assert_int_equal(event.result & POLLIN, POLLIN);
+        assert_true(event.more);
+        assert_int_equal(os_ring_enter(ring, 1, 1000000), -ETIME); /* one each */
+    }
+    assert_true(os_ring_cancel(ring, 9, 10));
+    do {
+        event = wait_one(ring);
+    } while (event.user != 9);
+    assert_false(event.more);
+    os_close_now(fd);
+}
+
+HOME_LOOP
 static void queue_is_bounded(void **state)
 {
     struct os_ring *ring = *state;
@@ -239,6 +263,7 @@ static int run(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(file_io, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_poll_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(queue_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(pending_read_of_an_eventfd, setup, teardown),
         cmocka_unit_test_setup_teardown(polls_are_one_shot, setup, teardown),
