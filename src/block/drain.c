@@ -9,8 +9,10 @@
  * (D3) An edge made meanwhile adds its lower end's quiet to its upper end, one removed takes it
  *      away.
  * (D4) All counts of a change are settled, then gates close, then one heavy fence, then counters
- *      are read; or all counts are settled, then for each root that opens: a token is raised for
- *      it, parked requests are restarted under it, the gate opens, the token is dropped.
+ *      are read. Or all counts are settled, then for each root that opens: a token is raised for
+ *      it, the gate opens, parked requests are restarted under that token, it is dropped. In that
+ *      order: a restart sent before the gate opens could be over when a late request still finds
+ *      it closed and parks, and nobody would ever come for that one.
  * (D5) A gated root that was seen idle stays idle until its gate opens (token.h, T3): each root is
  *      waited for once a section, and a kick looks only at the root it came from.
  * (D6) A section that gives up takes back what it counted, as an end does: nothing has changed.
@@ -92,11 +94,9 @@ static void open_gate(struct blk_root *root)
 
     blk_tokens_raise_under(root->tokens, cell); /* what the restart admits enters under it */
     root->is_idle = false;
+    blk_tokens_gate_open(root->tokens);
     if (root->ops->restart != NULL) {
         root->ops->restart(root->opaque);
-    }
-    if (root->gate == 0) { /* unless the restart has closed it again */
-        blk_tokens_gate_open(root->tokens);
     }
     blk_tokens_drop(root->tokens, cell);
 }

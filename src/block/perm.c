@@ -351,7 +351,7 @@ void blk_perms_co_settle(struct blk_node *node)
         struct told *told = list_entry(item, struct told, link);
 
         blk_node_co_tell_perms(told->node, NULL); /* shrinking does not fail */
-        blk_node_co_unref(told->node);
+        blk_node_unref_later(told->node);         /* not from here: closing settles too */
         mem_free(told);
     }
 }

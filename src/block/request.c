@@ -23,10 +23,15 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { ZERO_BYTES = 64 << 10, ZERO_PIECES = BLK_BOUNCE_BYTES_MAX / ZERO_BYTES };
+enum { ZERO_BYTES = 64 << 10 };
 
-/* Zeroes to write from. Aligned for any O_DIRECT; never written to. */
+/* Zeroes to write from: as much as a piece. Aligned for any O_DIRECT; never written to. */
 static _Alignas(4096) uint8_t zero_block[ZERO_BYTES];
+#define ZERO_ELEMENT {zero_block, ZERO_BYTES}
+#define ZERO_ELEMENTS_4 ZERO_ELEMENT, ZERO_ELEMENT, ZERO_ELEMENT, ZERO_ELEMENT
+static const struct iovec zero_iov[] = {ZERO_ELEMENTS_4, ZERO_ELEMENTS_4, ZERO_ELEMENTS_4,
+                                        ZERO_ELEMENTS_4};
+static_assert(countof(zero_iov) * ZERO_BYTES >= BLK_BOUNCE_BYTES_MAX, "enough for a piece");
 
 static inline bool range_ok(const struct blk_node *node, uint64_t offset, uint64_t bytes)
 {
@@ -114,7 +119,7 @@ static uint64_t piece_bytes(const struct blk_node *node, uint64_t offset, uint64
     return min_of(bytes, max - into_block);
 }
 
-CO_FN GRAPH_RD
+no_inline CO_FN GRAPH_RD
 static int read_in_pieces(struct blk_node *node, uint64_t offset, uint64_t bytes,
                           const struct iovec *iov, size_t count)
 {
@@ -207,7 +212,7 @@ static int modify_block(struct blk_node *node, uint64_t offset, uint64_t bytes,
 
 /* Whole blocks as pieces within the limits; a head or tail that covers a block in part is
  * modified. */
-CO_FN GRAPH_RD
+no_inline CO_FN GRAPH_RD
 static int write_in_pieces(struct blk_node *node, uint64_t offset, uint64_t bytes,
                            const struct iovec *iov, size_t count)
 {
@@ -303,7 +308,7 @@ static int write_checked(struct blk_node *node, uint64_t offset, uint64_t bytes,
 }
 
 /* Everything that is not the plain case. */
-CO_FN GRAPH_RD
+no_inline CO_FN GRAPH_RD
 static int write_otherwise(struct blk_node *node, uint64_t offset, uint64_t bytes,
                            const struct iovec *iov, size_t count, unsigned flags)
 {
@@ -349,18 +354,10 @@ int blk_node_co_flush(struct blk_node *node)
 CO_FN GRAPH_RD
 static int write_zero_buffers(struct blk_node *node, uint64_t offset, uint64_t bytes)
 {
-    struct iovec iov[ZERO_PIECES];
-
     while (bytes > 0) {
         uint64_t piece = min_of(bytes, (uint64_t)BLK_BOUNCE_BYTES_MAX);
-        size_t count = 0;
-        int rc;
+        int rc = write_in_pieces(node, offset, piece, zero_iov, countof(zero_iov));
 
-        for (uint64_t done = 0; done < piece; done += iov[count++].iov_len) {
-            iov[count] = (struct iovec){zero_block,
-                                        (size_t)min_of(piece - done, (uint64_t)ZERO_BYTES)};
-        }
-        rc = write_in_pieces(node, offset, piece, iov, count);
         if (rc < 0) {
             return rc;
         }

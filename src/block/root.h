@@ -19,9 +19,9 @@ struct blk_root;
 struct blk_root_ops {
     /* "export 'hba0'", "device 'disk0'": for messages. */
     MAIN_SLOT const char *(*describe)(void *opaque);
-    /* Optional. A drained section ends: restart what was parked. Called before the gate opens, with
-     * one token held for the call; the user raises one more per submitter with
-     * blk_root_raise_under(), sends each submitter's restart to its home, and that drops it when
+    /* Optional. A drained section has ended: restart what was parked. Called when the gate has just
+     * opened, with one token held for the call; the user raises one more per submitter with
+     * blk_root_raise_under() and sends each submitter's restart to its home, which drops it when
      * its batch has entered. The batch enters under that token (raise_under again), so it does not
      * ask a gate that has closed anew. May not change the graph. */
     MAIN_SLOT void (*restart)(void *opaque);

@@ -62,7 +62,8 @@ static int check_window(const struct blk_node *node, const struct raw_options *o
     if (!range_is_inside(options->offset, options->bytes, file_bytes)) {
         return err_set(reterr, EINVAL,
                        "node '%s': The sum of offset (%" PRIu64 ") and size (%" PRIu64 ") has "
-                       "to be smaller or equal to the actual size of the containing file (%" PRIu64 ")",
+                       "to be smaller or equal to the actual size of the containing file "
+                       "(%" PRIu64 ")",
                        blk_node_name(node), options->offset, options->bytes, file_bytes);
     }
     return 0;

@@ -4,7 +4,7 @@
 #include "os/file.h"
 #include "sync/rcu.h"
 
-/* ---- the "mem" driver ---------------------------------------------------------------------------- */
+/* ---- the "mem" driver ------------------------------------------------------------------------ */
 
 struct mem_options {
     struct blk_common_options common;
@@ -16,7 +16,8 @@ struct mem_options {
 static const struct opt mem_opts[] = {
     {.name = "size", .type = OPT_SIZE, OPT_AT(struct mem_options, bytes), .dflt = "64k"},
     {.name = "align", .type = OPT_U32, OPT_AT(struct mem_options, align), .dflt = "1"},
-    {.name = "memory-align", .type = OPT_U32, OPT_AT(struct mem_options, memory_align), .dflt = "1"},
+    {.name = "memory-align", .type = OPT_U32, OPT_AT(struct mem_options, memory_align),
+     .dflt = "1"},
     {.name = "max", .type = OPT_U32, OPT_AT(struct mem_options, max), .dflt = "0"},
     {.name = "yields", .type = OPT_BOOL, OPT_AT(struct mem_options, yields), .dflt = "off"},
     {.name = "has-zeroes", .type = OPT_BOOL, OPT_AT(struct mem_options, has_zeroes), .dflt = "on"},
@@ -183,7 +184,7 @@ const struct blk_driver mem_driver = {
     .supports_fua = false,
 };
 
-/* ---- set up and tear down ------------------------------------------------------------------------ */
+/* ---- set up and tear down -------------------------------------------------------------------- */
 
 static const struct blk_driver *const drivers[] = {&blk_driver_file, &blk_driver_null_co,
                                                    &blk_driver_raw, &mem_driver};
@@ -239,7 +240,7 @@ int block_test_main(int argc, char **argv, const char *group, const struct CMUni
     return rc;
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static json_t *parse(const char *json)
 {
@@ -321,7 +322,7 @@ void del_fails(const char *name, const char *text)
     expect_error(rc, error, text);
 }
 
-/* ---- users --------------------------------------------------------------------------------------- */
+/* ---- users ----------------------------------------------------------------------------------- */
 
 MAIN_LOOP
 static const char *user_describe(void *opaque)
@@ -336,6 +337,7 @@ static void user_restart(void *opaque)
 {
     struct test_user *user = opaque;
 
+    expect(!blk_root_is_gated(user->root)); /* (D4): nothing parks behind this restart's back */
     user->restarts++;
     if (user->on_restart != NULL) {
         user->on_restart(user);
@@ -410,7 +412,7 @@ int user_zero(struct test_user *user, uint64_t offset, uint64_t bytes, unsigned 
     return rc;
 }
 
-/* ---- coroutines side by side --------------------------------------------------------------------- */
+/* ---- coroutines side by side ----------------------------------------------------------------- */
 
 static unsigned running; /* atomic */
 
@@ -444,7 +446,7 @@ void join(void)
     }
 }
 
-/* ---- I/O threads --------------------------------------------------------------------------------- */
+/* ---- I/O threads ----------------------------------------------------------------------------- */
 
 static struct iothread *threads[4];
 static unsigned thread_count;

@@ -1,7 +1,7 @@
 /*
  * rig.h -- what the tests of block/ share: a main loop with the drivers and one of the tests' own,
- * "mem", which keeps its bytes in memory, checks each request against its limits, and can hold requests
- * back, fail them or yield in the middle.
+ * "mem", which keeps its bytes in memory, checks each request against its limits, and can hold
+ * requests back, fail them or yield in the middle.
  */
 #pragma once
 #include "../loop/harness.h"
@@ -23,8 +23,8 @@ struct mem_disk {
     bool fails_writes; /* -ENOSPC */
     bool is_stuck;     /* atomic: requests wait (polling) until it is false */
     unsigned reads, writes, zeroes, discards, flushes, fua_writes; /* atomic */
-    unsigned perm, unshared;                                       /* as co_set_perms was told */
-    int perms_answer;                                              /* of co_set_perms when it grows */
+    unsigned perm, unshared; /* as co_set_perms was told */
+    int perms_answer;        /* of co_set_perms when it grows */
     uint64_t discarded_offset, discarded_bytes;
 };
 extern const struct blk_driver mem_driver; /* options: size, align, memory-align, max, … */
@@ -34,7 +34,8 @@ struct mem_disk *mem_disk(const char *node_name);
 int block_setup(void **state);
 int block_teardown(void **state);
 #define block_test(fn) cmocka_unit_test_setup_teardown(fn, block_setup, block_teardown)
-int block_test_main(int argc, char **argv, const char *group, const struct CMUnitTest *tests, size_t count);
+int block_test_main(int argc, char **argv, const char *group, const struct CMUnitTest *tests,
+                    size_t count);
 
 /* All in a coroutine on the main loop. */
 MAIN_LOOP CO_FN

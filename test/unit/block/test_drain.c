@@ -1,6 +1,6 @@
 /*
- * test_drain.c -- tokens, gates and drained sections on one loop: who waits for what, who is restarted,
- * what nests, what gives up.
+ * test_drain.c -- tokens, gates and drained sections on one loop: who waits for what, who is
+ * restarted, what nests, what gives up.
  */
 #include "rig.h"
 #include "block/graph_int.h"
@@ -108,7 +108,8 @@ static void waits_for_tokens(void *opaque)
     graph_close(&user);
 }
 
-/* Sections of several owners, on several nodes, nested in any order: one restart, at the last end. */
+/* Sections of several owners, on several nodes, nested in any order: one restart, at the last
+ * end. */
 MAIN_LOOP CO_FN
 static void nesting(void *opaque)
 {
@@ -223,7 +224,7 @@ static void section_keeps_node(void *opaque)
     del("m");
 }
 
-/* ---- what is restarted enters under its token ---------------------------------------------------- */
+/* ---- what is restarted enters under its token ------------------------------------------------ */
 
 static unsigned entered;
 
@@ -249,7 +250,8 @@ static void restart_one(struct test_user *user)
     begin(loop_main(), restarted_batch, user);
 }
 
-/* (D4), RACES 21: 200 sections back to back; each end admits one parked request, the next waits for it. */
+/* (D4), RACES 21: 200 sections back to back; each end admits one parked request, the next waits for
+ *      it. */
 MAIN_LOOP CO_FN
 static void restart_then_next(void *opaque)
 {
@@ -271,7 +273,7 @@ static void restart_then_next(void *opaque)
     graph_close(&user);
 }
 
-/* ---- scheduled work is flushed ------------------------------------------------------------------- */
+/* ---- scheduled work is flushed --------------------------------------------------------------- */
 
 static unsigned hops;
 
@@ -307,7 +309,7 @@ static void scheduled_work(void *opaque)
     graph_close(&user);
 }
 
-/* ---- roots --------------------------------------------------------------------------------------- */
+/* ---- roots ----------------------------------------------------------------------------------- */
 
 MAIN_LOOP CO_FN
 static void free_in_background(void *opaque)

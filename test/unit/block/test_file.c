@@ -1,6 +1,7 @@
 /*
- * test_file.c -- the file driver: I/O, O_DIRECT, zeroes and holes, and image locks against other processes.
- * Needs python3 for the second process; qemu-io's opinion is asked too where it is installed.
+ * test_file.c -- the file driver: I/O, O_DIRECT, zeroes and holes, and image locks against other
+ * processes. Needs python3 for the second process; qemu-io's opinion is asked too where it is
+ * installed.
  */
 #include "rig.h"
 #include "os/file.h"
@@ -114,7 +115,7 @@ static void test_holes(void **state)
     run_co(holes, NULL);
 }
 
-/* ---- locks --------------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 BLOCKING
 static int64_t shell_blocking(void *opaque)
@@ -203,7 +204,8 @@ static void hold(struct holder *holder, const char *path, const char *bytes)
                                "import fcntl, struct, sys\n"
                                "f = open('%s', 'r+b')\n"
                                "for b in (%s,):\n"
-                               "  fcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, b, 1, 0))\n"
+                               "  lock = struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, b, 1, 0)\n"
+                               "  fcntl.fcntl(f, 37, lock)\n"
                                "open('%s.held', 'w').close()\n"
                                "sys.stdin.read()\n"
                                "\"",
@@ -236,7 +238,8 @@ static void locked_by_others(void *opaque)
 
     add_file("f", path, "");
     user_open_fails("f", PERM_RW, BLK_PERM_ALL,
-                    "Failed to get \"write\" lock for node 'f': is another process using the image");
+                    "Failed to get \"write\" lock for node 'f': is another process using the "
+                    "image");
     expect(!others_see_locked(path, 100)); /* given up again */
     user_open_fails("f", PERM_READ, PERM_READ, "Failed to get shared \"resize\" lock");
     user_open(&user, "export 'e'", "f", PERM_READ, BLK_PERM_ALL);
@@ -333,7 +336,7 @@ static void test_qemu_agrees(void **state)
     run_co(qemu_agrees, NULL);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 MAIN_LOOP CO_FN
 static void opening(void *opaque)

@@ -21,7 +21,8 @@ static void bad_options(void *opaque)
     add_fails("{\"driver\":\"null-co\",\"node-name\":\"a\",\"cache\":{\"driect\":true}}", "driect");
     add_fails("{\"driver\":\"null-co\",\"node-name\":\"a\",\"detect-zeroes\":\"unmap\"}",
               "detect-zeroes to unmap");
-    add_fails("{\"driver\":\"null-co\",\"node-name\":\"a\",\"force-share\":true}", "force-share=on");
+    add_fails("{\"driver\":\"null-co\",\"node-name\":\"a\",\"force-share\":true}",
+              "force-share=on");
     add_fails("{\"driver\":\"file\",\"node-name\":\"a\"}", "'filename' is missing");
     add_fails("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/nowhere/x.img\"}",
               "Could not open '/nowhere/x.img': No such file or directory");
@@ -29,7 +30,7 @@ static void bad_options(void *opaque)
               "'file' driver requires '/dev/null' to be a regular file");
     add_fails("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/tmp\"}",
               "Could not open '/tmp': Is a directory");
-    add_fails("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/tmp/x\",\"aio\":\"native\"}",
+    add_fails("{\"driver\":\"file\",\"node-name\":\"a\",\"filename\":\"/x\",\"aio\":\"native\"}",
               "aio=native");
     add_fails("{\"driver\":\"raw\",\"node-name\":\"a\"}", "'file' is missing");
     add_fails("{\"driver\":\"raw\",\"node-name\":\"a\",\"file\":\"nope\"}",
@@ -40,7 +41,8 @@ static void bad_options(void *opaque)
     add_fails("{\"driver\":\"raw\",\"node-name\":\"a\",\"file\":"
               "{\"driver\":\"null-co\",\"node-name\":\"a\"}}",
               "Duplicate nodes with node-name='a'");
-    add_fails("{\"driver\":\"raw\",\"node-name\":\"a\",\"file\":\"n0\",\"size\":10}", "multiple of 512");
+    add_fails("{\"driver\":\"raw\",\"node-name\":\"a\",\"file\":\"n0\",\"size\":10}",
+              "multiple of 512");
     add_fails("{\"driver\":\"raw\",\"node-name\":\"a\",\"file\":\"n0\",\"offset\":2147483648}",
               "Offset (2147483648)");
     add_fails("{\"driver\":\"raw\",\"node-name\":\"a\",\"file\":\"n0\",\"offset\":512,"
@@ -69,7 +71,8 @@ static void inline_children(void *opaque)
     expect(strncmp(blk_node_name(blk_edge_node(blk_node_child(top, 0))), "#block", 6) == 0);
     blk_node_each(count_node, &count);
     expect(count == 2);
-    del_fails(blk_node_name(blk_edge_node(blk_node_child(top, 0))), "is in use by node 'r' as 'file'");
+    del_fails(blk_node_name(blk_edge_node(blk_node_child(top, 0))),
+              "is in use by node 'r' as 'file'");
     del("r");
     count = 0;
     blk_node_each(count_node, &count);
@@ -136,7 +139,8 @@ static void name_while_closing(void *opaque)
     del("m");
 }
 
-/* The depth limit, and that nesting costs no stack: 256 levels work, also as a path for requests. */
+/* The depth limit, and that nesting costs no stack: 256 levels work, also as a path for
+ * requests. */
 MAIN_LOOP CO_FN
 static void deep(void *opaque)
 {
@@ -209,7 +213,8 @@ static void described(void *opaque)
     const char *path = scratch_file(1 << 20);
     json_t *object;
 
-    add("{\"driver\":\"raw\",\"node-name\":\"r\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+    add("{\"driver\":\"raw\",\"node-name\":\"r\",\"file\":"
+        "{\"driver\":\"file\",\"filename\":\"%s\"}}",
         path);
     object = blk_node_describe(blk_node_find("r"));
     for (size_t i = 0; i < countof(mandatory); i++) {

@@ -1,7 +1,7 @@
 /*
- * test_request.c -- what the core does with a request before a driver sees it: ranges, limits, alignment,
- * read-modify-write, flushes, zeroes, discards. The "mem" driver asserts what it is promised; a flat byte
- * array says what must come out.
+ * test_request.c -- what the core does with a request before a driver sees it: ranges, limits,
+ * alignment, read-modify-write, flushes, zeroes, discards. The "mem" driver asserts what it is
+ * promised; a flat byte array says what must come out.
  */
 #include "rig.h"
 
@@ -135,7 +135,7 @@ static void test_against_model(void **state)
     }
 }
 
-/* ---- writers side by side ------------------------------------------------------------------------ */
+/* ---- writers side by side -------------------------------------------------------------------- */
 
 enum { WRITERS = 12, ROUNDS = 60, STRIPE = 100, STRIPES = 30 };
 
@@ -163,17 +163,18 @@ static void write_stripes(void *opaque)
     }
 }
 
-/* Whole blocks behind the stripes, so that ordinary writes are counted, listed, and counted again. */
+/* Whole blocks behind the stripes, so that ordinary writes are counted, listed, and counted
+ * again. */
 CO_FN
 static void write_blocks(void *opaque)
 {
-    struct test_user *user = opaque;
     static _Alignas(512) const uint8_t block[512] = {1};
+    struct writer *writer = opaque;
 
     for (unsigned round = 0; round < 20 * ROUNDS; round++) {
-        uint64_t blocks = 128 - (uint64_t)STRIPE * STRIPES * WRITERS / 512 - 1;
+        uint64_t last = 127 - (round * 2 + writer->index) % 50;
 
-        expect(user_write(user, (127 - round % blocks) * 512, block, sizeof(block), 0) == 0);
+        expect(user_write(writer->user, last * 512, block, sizeof(block), 0) == 0);
     }
 }
 
@@ -182,7 +183,9 @@ static void side_by_side_on(unsigned thread_count)
 {
     struct writer writers[WRITERS];
     struct test_user user;
+    struct writer block_writers[2] = {{.user = &user, .index = 0}, {.user = &user, .index = 1}};
 
+    static_assert(STRIPE * STRIPES * WRITERS <= (128 - 50) * 512, "stripes and blocks apart");
     threads_start(thread_count);
     add("{\"driver\":\"mem\",\"node-name\":\"m\",\"align\":512,\"yields\":true}");
     user_open(&user, "test", "m", PERM_RW, BLK_PERM_ALL);
@@ -190,8 +193,8 @@ static void side_by_side_on(unsigned thread_count)
         writers[i] = (struct writer){.user = &user, .index = i};
         begin(thread_loop(i), write_stripes, &writers[i]);
     }
-    begin(thread_loop(0), write_blocks, &user);
-    begin(thread_loop(1), write_blocks, &user);
+    begin(thread_loop(0), write_blocks, &block_writers[0]);
+    begin(thread_loop(1), write_blocks, &block_writers[1]);
     join();
     for (unsigned i = 0; i < STRIPES * WRITERS; i++) {
         for (unsigned j = 0; j < STRIPE; j++) {
@@ -220,7 +223,7 @@ static void test_side_by_side_two_threads(void **state)
     run_co(side_by_side, (void *)2);
 }
 
-/* ---- single rules -------------------------------------------------------------------------------- */
+/* ---- single rules ---------------------------------------------------------------------------- */
 
 MAIN_LOOP CO_FN
 static void ranges(void *opaque)
@@ -314,7 +317,8 @@ static void discards(void *opaque)
     expect(mem_disk("m")->discards == 0); /* discard=ignore */
     user_close(&user);
     del("m");
-    add("{\"driver\":\"mem\",\"node-name\":\"m\",\"align\":512,\"discard\":\"unmap\",\"size\":10000}");
+    add("{\"driver\":\"mem\",\"node-name\":\"m\",\"align\":512,"
+        "\"discard\":\"unmap\",\"size\":10000}");
     disk = mem_disk("m");
     user_open(&user, "test", "m", PERM_RW, BLK_PERM_ALL);
     expect(user_discard(&user, 100, 1500) == 0);

@@ -1,9 +1,9 @@
 /*
- * test_stress.c -- two I/O threads hammer two roots of one graph while the main loop drains, nests, gives
- * up, and opens and frees further roots. STRESS_SECONDS says how long (2 without it).
+ * test_stress.c -- two I/O threads hammer two roots of one graph while the main loop drains, nests,
+ * gives up, and opens and frees further roots. STRESS_SECONDS says how long (2 without it).
  *
- * Checked all the time: inside a section no request is in a driver and none enters; a parked request is
- * restarted; freeing a root leaves no token behind.
+ * Checked all the time: inside a section no request is in a driver and none enters; a parked
+ * request is restarted; freeing a root leaves no token behind.
  */
 #include "rig.h"
 
@@ -18,10 +18,10 @@ struct submitter {
 
 static struct test_user users[USERS];
 static struct submitter submitters[USERS][SUBMITTERS];
-static bool is_over;                                     /* atomic */
-static unsigned in_drain;                                /* atomic: sections that are in */
-static unsigned in_driver;                               /* atomic: requests between raise and drop */
-static unsigned ended, parks, restarts_sent, restarted;  /* atomic */
+static bool is_over;                                    /* atomic */
+static unsigned in_drain;                               /* atomic: sections that are in */
+static unsigned in_driver;                              /* atomic: requests that have a token */
+static unsigned ended, parks, restarts_sent, restarted; /* atomic */
 
 CO_FN
 static void request(void *opaque);
