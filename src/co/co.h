@@ -24,7 +24,7 @@
 enum {
     /* Usable; the guard page comes on top. A request goes through up to 256 nodes, and that fits into
      * half of it (tool/stackcheck.py); pages that are never touched cost nothing. */
-    CO_STACK_BYTES = 256 << 10,
+    CO_STACK_BYTES = 512 << 10,
     CO_POOL_STACKS_MAX = 128,     /* kept per thread; 64 queues x 256 requests must not exhaust maps */
 };
 

@@ -37,7 +37,7 @@
 #endif
 
 /* Their frames are larger. */
-#define CO_STACK_FACTOR (CO_ASAN || CO_TSAN ? 8 : 1)
+#define CO_STACK_FACTOR (CO_ASAN || CO_TSAN ? 4 : 1)
 
 /* What the tools know of one stack. Zero: the thread's own, not yet seen. */
 struct co_stack_note {
