@@ -183,6 +183,7 @@ static int parse_enum(const struct scalar *s, json_t *value, int *ret_index)
     for (int i = 0; s->opt->names[i] != NULL; i++) {
         if (strcmp(s->opt->names[i], text) == 0) {
             *ret_index = i;
+            strbuf_fini(&all);
             return 0;
         }
         strbuf_addf(&all, "%s'%s'", i > 0 ? ", " : "", s->opt->names[i]);
