@@ -315,6 +315,7 @@ static void op_reset(void *device)
         scsi_port_raise_ua(lun->slot.port, SCSI_UA_POWER_ON);
     }
     hba_co_round(hba, reset_step, NULL);
+    hba_fence_former_requests(hba);
 }
 
 const struct virtio_device_ops hba_virtio_ops = {
@@ -355,6 +356,8 @@ void hba_lun_init(struct hba_lun *lun, struct hba *hba, struct blk_root *root,
     lun->serial = ++lun_serials;
     list_init(&lun->hba_link);
     list_init(&lun->nexus_link);
+    lun->fenced = false;
+    co_queue_init(&lun->unfenced);
 }
 
 int hba_lun_publish(struct hba_lun *lun)

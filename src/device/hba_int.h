@@ -42,6 +42,8 @@ struct hba_lun {
     struct blk_root *root;
     uint64_t serial;         /* never used twice: what a request remembers instead of an address */
     struct list hba_link;    /* main loop: hba->luns */
+    bool fenced;             /* main loop: hba_fence.c */
+    struct co_queue unfenced;
     struct list nexus_link;  /* main loop: a ring of those that are ports of one logical unit */
 };
 
@@ -263,6 +265,15 @@ void hba_event_send(struct hba *hba, uint32_t event, uint8_t target, uint16_t lu
 /* The nexus begins anew: forget what waits. */
 HOME_LOOP
 void hba_events_forget(struct hba *hba);
+
+/* ---- hba_fence.c ---- */
+
+/* A session has ended and its rings are let go. Until the requests it left in flight are back, a LUN's
+ * next ones are parked. */
+MAIN_LOOP
+void hba_fence_former_requests(struct hba *hba);
+MAIN_LOOP CO_FN
+void hba_lun_co_wait_unfenced(struct hba_lun *lun); /* before the LUN is taken apart */
 
 /* ---- for the devices: hba.c, hba_park.c ---- */
 

@@ -635,6 +635,7 @@ static void hd_drain(struct device *device)
 {
     struct scsi_hd *hd = to_hd(device);
 
+    hba_lun_co_wait_unfenced(&hd->lun);
     blk_root_gate_close(hd->root);
     blk_root_co_wait_idle(hd->root);
 }

@@ -4,7 +4,8 @@
  * (V1) While a front end is connected the listening socket is not looked at: a second one waits in
  *      the backlog and is served as soon as the first has gone.
  * (V2) A session that has ended is over when its rings have been let go; it does not wait for
- *      requests (virtio/device.h, co_queue_abandon), so the next front end is served at once.
+ *      requests (virtio/device.h, co_queue_abandon), so the next front end is served at once. That
+ *      none of them overtakes what the next one sends is the device's care (device/hba_fence.c).
  */
 #include <errno.h>
 #include "base/log.h"
