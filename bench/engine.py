@@ -15,16 +15,19 @@ from contestants import Skip
 
 class Row:
     def __init__(self, name, unit, contestant, metric, peer=None, minus_peer=False, ratio_least=None,
-                 value_most=None):
+                 value_most=None, ratio_most=None):
         self.name, self.unit = name, unit
         self.contestant, self.metric, self.peer = contestant, metric, peer
         self.minus_peer = minus_peer    # the value is ours minus the peer's
         self.ratio_least = ratio_least  # target: ours / peer's at least
         self.value_most = value_most    # target: value at most
+        self.ratio_most = ratio_most    # target: ours / peer's at most
 
     def target_text(self):
         if self.ratio_least is not None:
             return f"ratio >= {self.ratio_least}"
+        if self.ratio_most is not None:
+            return f"ratio <= {self.ratio_most}"
         return None if self.value_most is None else f"value <= {self.value_most}"
 
 
@@ -72,6 +75,9 @@ def judge(row, value, values, ratio, ratios):
     if row.ratio_least is not None and ratio is not None:
         best = quartiles(ratios)[1]
         return "met" if ratio >= row.ratio_least else "within spread" if best >= row.ratio_least else "missed"
+    if row.ratio_most is not None and ratio is not None:
+        best = quartiles(ratios)[0]
+        return "met" if ratio <= row.ratio_most else "within spread" if best <= row.ratio_most else "missed"
     if row.value_most is not None:
         best = quartiles(values)[0]
         return "met" if value <= row.value_most else "within spread" if best <= row.value_most else "missed"
@@ -97,7 +103,7 @@ def measure_row(row, group, turns):
         low, high = quartiles(ratios)
         result["peer_value"] = statistics.median(peers for _, peers in paired)
         result["ratio"], result["ratio_spread"] = statistics.median(ratios), high - low
-    if row.ratio_least is not None and not ratios:
+    if (row.ratio_least is not None or row.ratio_most is not None) and not ratios:
         result["verdict"] = f"no peer: {group.skipped.get(row.peer, 'nothing measured')}"
     else:
         result["verdict"] = judge(row, result["value"], values, result["ratio"], ratios)
