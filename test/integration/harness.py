@@ -115,6 +115,11 @@ class Qmp:
         self.socket.close()
 
 
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
 class Daemon:
     """`caisson daemon` with a control socket, ready when it answers; ended by SIGTERM."""
 
@@ -125,10 +130,10 @@ class Daemon:
             self.child = subprocess.Popen([PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=log,
                                           stderr=log, **more)
         if monitor and ready:
-            until(lambda: self.child.poll() is not None or os.path.exists("mon.sock"),
-                  "the control socket")
+            until(lambda: self.child.poll() is not None or listens("mon.sock"), "the control socket")
             if self.child.poll() is not None:
                 raise AssertionError("the daemon ended: " + self.log())
+            Qmp().close()  # greeted: the whole command line has been carried out
 
     def log(self):
         with open(self.log_path) as file:

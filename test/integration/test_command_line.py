@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 
 import harness
 from harness import Daemon, Qmp, contains, equal, image, run, until
@@ -183,6 +182,7 @@ def test_nobody_is_let_in_before_all_has_succeeded():
     daemon = Daemon("--export", HBA, "--pidfile", "pid", "--chardev",
                     "socket,id=slow,path=slow.sock,server=on", "--monitor", "slow,pretty=on", ready=False)
     until(lambda: os.path.exists("slow.sock"), "the second socket")
+    until(lambda: "waiting for a client" in daemon.log(), "the wait")
     early, door = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     early.connect("mon.sock")
     door.connect("hba0.sock")
@@ -235,7 +235,7 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not():
     daemon.child.wait()
     equal(os.path.exists("mon.sock"), True)
     with Daemon(ready=False):
-        time.sleep(0.3)
+        until(lambda: harness.listens("mon.sock"), "a socket of its own")
         Qmp().close()
 
 

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 /* ---- made-up commands --------------------------------------------------------------------- */
@@ -108,6 +109,7 @@ struct peer {
     size_t at, have;
 };
 
+CO_FN
 static void peer_send(struct peer *peer, const char *text)
 {
     size_t bytes = strlen(text);
@@ -127,6 +129,7 @@ static void peer_send(struct peer *peer, const char *text)
 }
 
 /* The next message; NULL: the daemon has closed, or said nothing for @patience_ms. */
+CO_FN
 static json_t *peer_receive_within(struct peer *peer, unsigned patience_ms)
 {
     uint64_t deadline = loop_now_ns(LOOP_CLOCK_MONOTONIC) + patience_ms * 1000000ULL;
@@ -157,6 +160,7 @@ static json_t *peer_receive_within(struct peer *peer, unsigned patience_ms)
     }
 }
 
+CO_FN
 static json_t *peer_receive(struct peer *peer)
 {
     return peer_receive_within(peer, 5000);
@@ -170,10 +174,12 @@ static struct peer *peer_new_raw(void)
     assert_int_equal(os_socketpair(fds), 0);
     peer->fd = fds[0];
     peer->input.bytes_max = 100 << 20;
+    loop_assert_main();
     qmp_client_new(fds[1], false);
     return peer;
 }
 
+CO_FN
 static void expect(struct peer *peer, const char *wanted)
 {
     json_t *message = peer_receive(peer);
@@ -186,17 +192,20 @@ static void expect(struct peer *peer, const char *wanted)
     json_decref(message);
 }
 
+CO_FN
 static void expect_silence(struct peer *peer)
 {
     assert_null(peer_receive_within(peer, 30));
 }
 
+CO_FN
 static void expect_greeting(struct peer *peer)
 {
     expect(peer, "{\"QMP\": {\"capabilities\": [\"oob\"], \"version\": {\"package\": \"test\", "
                  "\"qemu\": {\"major\": 1, \"micro\": 3, \"minor\": 2}}}}");
 }
 
+CO_FN
 static struct peer *peer_new(bool oob)
 {
     struct peer *peer = peer_new_raw();
@@ -639,7 +648,7 @@ static void test_a_listening_socket(void)
     for (int i = 0; i < 3; i++) {
         peer_free(peers[i]);
     }
-    os_unlink(path);
+    assert_int_equal(unlink(path), 0);
 }
 
 /* ---- running a test as a coroutine --------------------------------------------------------- */
