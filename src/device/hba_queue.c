@@ -62,7 +62,7 @@ struct loop *hba_queue_co_enter(struct hba_queue *queue)
 
 struct post {
     struct hba_queue *queue;
-    hba_queue_fn *fn;
+    HOME_SLOT hba_queue_fn *fn;
     void *opaque;
 };
 
@@ -84,9 +84,7 @@ void hba_queue_post(struct hba_queue *queue, hba_queue_fn *fn, void *opaque)
 {
     struct post *post = mem_new(struct post);
 
-    post->queue = queue;
-    post->fn = fn;
-    post->opaque = opaque;
+    *post = (struct post){.queue = queue, .fn = fn, .opaque = opaque};
     bh_once(at_load(&queue->home), post_bh, post, "hba post");
 }
 
@@ -99,7 +97,7 @@ void hba_group_done(struct hba_group *group)
 
 struct round {
     struct hba_group group;
-    hba_queue_fn *fn;
+    HOME_SLOT hba_queue_fn *fn;
     void *opaque;
 };
 

@@ -35,7 +35,7 @@ __attribute__((noinline)) void os_tls_set(enum os_tls_slot slot, void *value)
 
 struct os_thread {
     pthread_t real;
-    os_thread_fn *fn;
+    BLOCKING_SLOT os_thread_fn *fn;
     void *opaque;
     char name[16];
 };

@@ -89,6 +89,7 @@ void rcu_thread_online(void)
     assert(state() == 1);
 }
 
+ANY_THREAD
 static void run_callback(struct rcu_head *head)
 {
     struct rcu_node *node = (struct rcu_node *)head;
@@ -137,6 +138,7 @@ struct barrier {
     bool is_passed;
 };
 
+ANY_THREAD
 static void barrier_pass(struct rcu_node *node)
 {
     struct barrier *barrier = container_of(node, struct barrier, node);
