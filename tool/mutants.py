@@ -26,9 +26,9 @@ ENV = {**os.environ, "CC": "gcc", "GIT_CEILING_DIRECTORIES": PLACE}
 def run(command, timeout=None, cwd=TREE, env=None):
     """(status, output); None for a status means it did not end in time."""
     try:
-        done = subprocess.run(command, cwd=cwd, env={**ENV, **(env or {})}, stdin=subprocess.DEVNULL, timeout=timeout,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              errors="replace")
+        done = subprocess.run(command, cwd=cwd, env={**ENV, **(env or {})}, timeout=timeout,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace")
         return done.returncode, done.stdout
     except subprocess.TimeoutExpired as expired:
         return None, (expired.stdout or b"").decode(errors="replace")

@@ -1,12 +1,11 @@
 /*
  * agent.c -- the far end of a test's control channel, inside the guest.
  *
- * One virtio-serial port carries frames both ways: a line "KIND ID LENGTH\n" and LENGTH bytes.
- *   from the test   run: a shell script       signal: a number, for that job's process group
- *   to the test     output, exit: of a job    event: a kernel uevent (NUL-separated)
- *                   log: a kernel log line    ready: modules are loaded
- * Nothing is polled: the uevent socket is open before the first module is loaded, so a test sees every
- * disk that comes or goes, also those found at boot.
+ * One virtio-serial port carries frames both ways: a line "KIND ID LENGTH\n" and LENGTH bytes. from
+ *   the test   run: a shell script       signal: a number, for that job's process group to the test
+ *   output, exit: of a job    event: a kernel uevent (NUL-separated) log: a kernel log line
+ *   ready: modules are loaded Nothing is polled: the uevent socket is open before the first module
+ *   is loaded, so a test sees every disk that comes or goes, also those found at boot.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -263,7 +262,7 @@ static void serve(void)
 int main(void)
 {
     open_sources();
-    int status = system("cd /mods && for m in $(cat order); do insmod $m || echo bad module $m; done");
+    int status = system("cd /mods && for m in $(cat order); do insmod $m || echo bad $m; done");
     if (status != 0) {
         fprintf(stderr, "agent: loading modules: %d\n", status);
     }

@@ -205,8 +205,9 @@ class Guest:
     def _device(self, hba):
         port = next(n for n in range(PORTS) if n not in self.ports.values())
         self.ports[hba.name] = port
+        queues = "num_queues" if "scsi" in hba.driver else "num-queues"
         return {"": hba.driver, "id": hba.name, "chardev": hba.name + "-socket",
-                "num_queues" if "scsi" in hba.driver else "num-queues": hba.queues, "bus": "rp%d" % port, **hba.properties}
+                queues: hba.queues, "bus": "rp%d" % port, **hba.properties}
 
     def wait_boot(self, timeout=None):
         self._until(lambda: self.ready, timeout, lambda: "the guest did not boot:\n" + self.console())
