@@ -1,6 +1,6 @@
 /*
  * test_stress.c -- everything at once: loops, foreign threads, BHs, coroutines, timers, watches,
- * file I/O, pool calls, moves, at random. CAISSON_STRESS_SECONDS says for how long (default 5).
+ * file I/O, pool calls, moves, at random. STRESS_SECONDS says for how long (default 5).
  * Each kind of work must get somewhere, and all of it must end when told to.
  */
 #include "harness.h"
@@ -235,7 +235,7 @@ static void stress(void *opaque)
 
 static void everything_at_once(void **state)
 {
-    const char *seconds_text = getenv("CAISSON_STRESS_SECONDS");
+    const char *seconds_text = getenv("STRESS_SECONDS");
     char path[] = "/var/tmp/caisson-stress-XXXXXX";
     uint64_t seconds = seconds_text ? strtoull(seconds_text, NULL, 10) : 5;
 
