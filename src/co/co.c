@@ -30,6 +30,7 @@
 #include "sync/rcu.h"
 #include <string.h>
 
+enum { EACH_MAX = 4096 };
 static const char *const state_names[CO_STATE_MAX_] = {"running", "waiting", "ready", "done"};
 
 static inline uint64_t word_make(enum co_state state, const char *waker)
@@ -258,7 +259,7 @@ struct co *co_new(co_fn *fn, void *opaque, struct co_sched *home, const char *na
     co->home = home;
     co->name = name;
     co->moves_to = NULL;
-    co->local = NULL;
+    co->front.local = NULL;
     co->no_yield_depth = 0;
     co->has_begun = false;
     list_init(&co->living);
@@ -285,6 +286,22 @@ const char *co_sched_oldest(const struct co_sched *sched, unsigned *ret_count)
     return co ? co->name : NULL;
 }
 
+void co_sched_each(const struct co_sched *sched,
+                   void (*each)(const char *name, const char *state, const char *waker,
+                                void *opaque),
+                   void *opaque)
+{
+    const struct list *item = sched->living.next;
+
+    for (unsigned n = 0; n < EACH_MAX && item != NULL && item != &sched->living; n++) {
+        const struct co *co = container_of(item, struct co, living);
+        uint64_t word = at_load(&co->state);
+
+        each(co->name, state_names[word_state(word)], word_waker(word), opaque);
+        item = item->next;
+    }
+}
+
 struct co **co_link(struct co *co)
 {
     return &co->link;
@@ -309,12 +326,12 @@ void *co_local(void)
 {
     struct co *co = co_self();
 
-    return co ? co->local : NULL;
+    return co ? co->front.local : NULL;
 }
 
 void co_set_local(void *value)
 {
-    self_required("co_set_local")->local = value;
+    self_required("co_set_local")->front.local = value;
 }
 
 const char *co_no_yield_enter(const char *file, int line)

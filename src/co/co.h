@@ -20,10 +20,11 @@
 #include "base/ctx.h"
 #include "base/list.h"
 #include "base/macros.h"
+#include "os/thread.h"
 
 enum {
-    /* Usable; the guard page comes on top. A request goes through up to 256 nodes, and that fits into
-     * half of it (tool/stackcheck.py); pages that are never touched cost nothing. */
+    /* Usable; the guard page comes on top. A request goes through up to 256 nodes, and that fits
+     * into half of it (tool/stackcheck.py); pages that are never touched cost nothing. */
     CO_STACK_BYTES = 512 << 10,
     CO_POOL_STACKS_MAX = 128,     /* kept per thread; 64 queues x 256 requests must not exhaust maps */
 };
@@ -82,6 +83,13 @@ void co_yield_turn(void);
 CO_FN
 void co_move(struct co_sched *home);
 
+/* For dumps of a home that stands still: at most some thousand of them. */
+ANY_THREAD
+void co_sched_each(const struct co_sched *sched,
+                   NOTE_("ctx:any") void (*each)(const char *name, const char *state, const char *waker,
+                                 void *opaque),
+                   void *opaque);
+
 ANY_THREAD
 struct co *co_self(void); /* NULL outside a coroutine */
 ANY_THREAD
@@ -99,6 +107,20 @@ ANY_THREAD
 void *co_local(void);
 ANY_THREAD
 void co_set_local(void *value);
+
+/* What every struct co begins with: only so that the next function can be inline. */
+struct co_front {
+    void *local;
+};
+/* Where the calling coroutine keeps it, NULL outside one. For functions in which nothing comes after
+ * a yield. */
+ANY_THREAD
+static inline void **co_local_here(void)
+{
+    struct co_front *front = os_tls_here(OS_TLS_CO);
+
+    return front != NULL ? &front->local : NULL;
+}
 
 /*
  * A wait that several parties may end: completion, time-out, cancel. Exactly one claims it, sets

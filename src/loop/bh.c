@@ -238,6 +238,7 @@ static bool bh_run(struct loop *loop, struct bh *bh)
 {
     bh_fn *fn = bh->fn;
     void *opaque = bh->opaque;
+    const char *name = bh->name;
     /* (B3) */
     uint32_t before = at_and(&bh->flags, ~(uint32_t)(BH_PENDING | BH_SCHEDULED | BH_PROMPT));
 
@@ -248,6 +249,7 @@ static bool bh_run(struct loop *loop, struct bh *bh)
         return false;
     }
     STAT_ADD(loop, bhs_run, 1);
+    loop_event(loop, LOOP_EVENT_BH, name, 0);
     fn(opaque);
     ready_run(loop);
     return (before & BH_PROMPT) != 0;

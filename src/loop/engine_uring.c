@@ -209,6 +209,7 @@ static void transfer_done(struct loop *loop, struct io_request *request, int32_t
     uring_of(loop)->transfers--;
     request->result = result;
     STAT_ADD(loop, ios_run, 1);
+    loop_event(loop, LOOP_EVENT_IO, NULL, result);
     co_wake(request->co);
 }
 

@@ -88,9 +88,11 @@ static void wait_for_work(struct loop *loop)
         wait_ns = timeout_ns(loop);
     }
     if (wait_ns != 0) {
+        loop_event(loop, LOOP_EVENT_SLEEP, NULL, (int64_t)min_of(wait_ns, (uint64_t)INT64_MAX));
         rcu_thread_offline();
         loop->engine->collect(loop, wait_ns);
         rcu_thread_online();
+        loop_event(loop, LOOP_EVENT_WOKEN, NULL, 0);
     }
     notifier_leave(&loop->notifier);
     if (wait_ns == 0) {
@@ -179,6 +181,7 @@ static void init(struct loop *loop, const struct loop_config *config)
     loop_set_aio_max_batch(loop, config->aio_max_batch);
     memset(loop->timers, 0, sizeof(loop->timers));
     memset(&loop->stats, 0, sizeof(loop->stats));
+    memset(&loop->recent, 0, sizeof(loop->recent));
     loop->is_stopped = loop->is_preparing = false;
     loop->engine_flags = NULL;
     loop->stop_bh = NULL;
@@ -200,6 +203,7 @@ static void fini(struct loop *loop)
         rcu_thread_unregister();
     }
     os_tls_set(OS_TLS_LOOP, NULL);
+    os_tls_set(OS_TLS_LOOP_INDEX, NULL);
     registry_give_back(loop);
 }
 
@@ -215,6 +219,7 @@ struct loop *loop_new(const struct loop_config *config, struct err **reterr)
         return NULL;
     }
     os_tls_set(OS_TLS_LOOP, loop);
+    os_tls_set(OS_TLS_LOOP_INDEX, (void *)(uintptr_t)(loop->index + 1));
     loop_assert_home(loop);
     init(loop, config);
     loop->registered_rcu = !rcu_thread_is_registered();

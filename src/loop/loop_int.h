@@ -54,6 +54,21 @@ struct watch_slot {
     struct list link;      /* on loop->slots_used or loop->slots_free */
 };
 
+/* dump.c: the last things a loop did. Written by the home, read by whoever dumps. */
+enum { LOOP_RECENT_EVENTS = 64 };
+enum loop_event_kind { LOOP_EVENT_NONE, LOOP_EVENT_BH, LOOP_EVENT_CO, LOOP_EVENT_WATCH,
+                       LOOP_EVENT_TIMER, LOOP_EVENT_IO, LOOP_EVENT_SLEEP, LOOP_EVENT_WOKEN,
+                       LOOP_EVENT_MAX_ };
+struct loop_event {
+    const char *name; /* static text, or NULL */
+    int64_t number;   /* fd, result, nanoseconds: what the kind has */
+    uint32_t kind;
+};
+struct recent_events {
+    struct loop_event events[LOOP_RECENT_EVENTS];
+    uint32_t count; /* atomic: written so far */
+};
+
 struct poll_state {
     uint64_t max_ns, grow, shrink; /* atomic: set by any thread */
     uint64_t now_ns;               /* home: what the next spin may take */
@@ -88,6 +103,7 @@ struct loop {
     uint32_t slot_count;
     struct list slots_used, slots_free;
     struct list pollable, hits;
+    struct recent_events recent;
     struct loop_stats stats; /* plain stores by the home, relaxed loads by others */
 };
 
@@ -98,7 +114,25 @@ struct loop {
     at_store_relaxed(&(loop)->stats.counter, (loop)->stats.counter + (n)) /* loop_get_stats() */
 #endif
 
+/* A new one takes the place of the oldest. In the explorer: no switch points. */
+HOME_LOOP
+static inline void loop_event(struct loop *loop, enum loop_event_kind kind, const char *name,
+                              int64_t number)
+{
+#ifndef EXPLORE
+    uint32_t count = loop->recent.count;
+    struct loop_event *event = &loop->recent.events[count % LOOP_RECENT_EVENTS];
+
+    at_store_relaxed(&event->name, name);              /* dump.c (X1), as the next three */
+    at_store_relaxed(&event->number, number);          /* pairs with dump_events() */
+    at_store_relaxed(&event->kind, (uint32_t)kind);    /* pairs with dump_events() */
+    at_store_relaxed(&loop->recent.count, count + 1);  /* pairs with dump_events() */
+#endif
+}
+
 /* registry.c */
+ANY_THREAD
+struct loop *registry_at(unsigned index); /* in use now, or NULL; for dump.c */
 ANY_THREAD
 struct loop *registry_take(struct err **reterr); /* a slot with an index and an eventfd */
 ANY_THREAD

@@ -102,6 +102,7 @@ bool ready_run(struct loop *loop)
 
         queue->head = *co_link(co);
         queue->count--;
+        loop_event(loop, LOOP_EVENT_CO, co_name(co), 0);
         co_resume(co);
     }
     return true;

@@ -44,9 +44,9 @@ static struct loop *take_locked(struct err **reterr)
             continue;
         }
         if (loops[i] == NULL) {
-            loops[i] = make(i, reterr);
+            at_store_release(&loops[i], make(i, reterr)); /* pairs with registry_at() */
         }
-        is_used[i] = loops[i] != NULL;
+        at_store_relaxed(&is_used[i], loops[i] != NULL); /* pairs with registry_at() */
         return loops[i];
     }
     err_set(reterr, ENOSPC, "all %d loops are in use", LOOPS_MAX);
@@ -71,9 +71,15 @@ void registry_give_back(struct loop *loop)
     struct loop *expected = loop;
 
     mutex_lock(&registry_mutex);
-    is_used[loop->index] = false;
+    at_store_relaxed(&is_used[loop->index], false); /* pairs with registry_at() */
     at_cas(&main_loop, &expected, NULL);
     mutex_unlock(&registry_mutex);
+}
+
+/* Without the lock: the dumper may have stopped its holder. (G1) makes a late answer harmless. */
+struct loop *registry_at(unsigned index)
+{
+    return at_load_relaxed(&is_used[index]) ? at_load_acquire(&loops[index]) : NULL;
 }
 
 struct loop *loop_main(void)

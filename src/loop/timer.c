@@ -138,6 +138,7 @@ static bool run_clock(struct loop *loop, enum loop_clock clock)
         struct loop_timer *timer = heap->items[0];
 
         remove_at(heap, 0); /* (T3) */
+        loop_event(loop, LOOP_EVENT_TIMER, NULL, (int64_t)(now_ns - timer->deadline_ns));
         timer->fn(timer->opaque);
         ready_run(loop);
         count++;

@@ -172,6 +172,7 @@ static void call_ready(struct watch_slot *slot, unsigned events)
     struct loop *loop = slot->loop;
 
     STAT_ADD(loop, watches_run, 1);
+    loop_event(loop, LOOP_EVENT_WATCH, events & LOOP_POLLED ? "polled" : NULL, slot->fd);
     slot->running++;
     slot->ops->ready(slot->opaque, events);
     slot->running--;
