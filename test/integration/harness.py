@@ -115,9 +115,15 @@ class Qmp:
         self.socket.close()
 
 
-def listens(path):
+def greets(path):
+    """Does a daemon answer there? Its whole command line has been carried out then."""
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+        probe.settimeout(PATIENCE_S)
+        try:
+            probe.connect(path)
+            return probe.recv(8) == b'{"QMP": '
+        except (FileNotFoundError, ConnectionError):
+            return False
 
 
 class Daemon:
@@ -130,10 +136,9 @@ class Daemon:
             self.child = subprocess.Popen([PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=log,
                                           stderr=log, **more)
         if monitor and ready:
-            until(lambda: self.child.poll() is not None or listens("mon.sock"), "the control socket")
+            until(lambda: self.child.poll() is not None or greets("mon.sock"), "a greeting")
             if self.child.poll() is not None:
                 raise AssertionError("the daemon ended: " + self.log())
-            Qmp().close()  # greeted: the whole command line has been carried out
 
     def log(self):
         with open(self.log_path) as file:

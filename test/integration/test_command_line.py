@@ -235,7 +235,7 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not():
     daemon.child.wait()
     equal(os.path.exists("mon.sock"), True)
     with Daemon(ready=False):
-        until(lambda: harness.listens("mon.sock"), "a socket of its own")
+        until(lambda: harness.greets("mon.sock"), "a socket of its own")
         Qmp().close()
 
 
