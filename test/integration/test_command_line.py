@@ -3,7 +3,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
+import time
 
 import harness
 from harness import Daemon, Qmp, contains, equal, image, run, until
@@ -223,6 +223,29 @@ def test_every_signal_ends_it():
         qmp.wait_event("BLOCK_EXPORT_DELETED", id="hba0")
         equal(os.listdir("."), ["daemon.log"])
         os.unlink("daemon.log")
+
+
+def stuck_in_start_up(*options):
+    """Opening a FIFO for reading waits for a writer, in a thread of the pool."""
+    os.mkfifo("pipe")
+    daemon = Daemon(*options, "--blockdev", "file,node-name=p,filename=pipe,read-only=on", ready=False)
+    until(lambda: os.path.exists("mon.sock"), "the start")
+    time.sleep(0.3)
+    equal(daemon.child.poll(), None)
+    return daemon
+
+
+def test_start_up_that_hangs_is_given_up():
+    daemon = stuck_in_start_up("--shutdown-timeout", "1")
+    equal(daemon.end(), 1)
+    contains(daemon.log(), "giving up")
+
+
+def test_a_second_signal_leaves_at_once():
+    daemon = stuck_in_start_up()
+    daemon.child.send_signal(signal.SIGTERM)
+    until(lambda: "shutting down: SIGTERM" in daemon.log(), "the first signal")
+    equal(daemon.end(signal.SIGINT), 128 + signal.SIGINT)
 
 
 def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not():

@@ -324,6 +324,27 @@ def test_quit_answers_first():
     equal(daemon.wait(), 0)
 
 
+def test_a_command_that_hangs_hangs_its_own_connection_only():
+    os.mkfifo("pipe")
+    daemon = Daemon("--shutdown-timeout", "1")
+    hung, other, oob = Qmp(), Qmp(), Qmp(oob=True)
+    for qmp in (hung, oob):
+        qmp.send({hung: "", oob: " "}[qmp] + json.dumps({"execute": "blockdev-add", "arguments": {
+            "driver": "file", "filename": "pipe", "read-only": True,
+            "node-name": "h" if qmp is hung else "o"}}))
+    hung.send('{"execute": "query-waits", "id": 1}')
+    equal(oob.raw({"exec-oob": "query-named-block-nodes", "id": 2}), {"return": [], "id": 2})
+    other("blockdev-add", driver="null-co", node_name="n")
+    hung.socket.settimeout(0.2)
+    try:
+        raise AssertionError("answered out of order: %r" % hung.read())
+    except socket.timeout:
+        pass
+    other("quit")
+    equal(daemon.wait(), 1)
+    contains(daemon.log(), "giving up: not everything has ended within 1 s")
+
+
 def test_every_command_of_the_tables_answers():
     """Nobody forgot to register a handler: each command runs, or says what it lacks."""
     with Daemon():
