@@ -77,13 +77,13 @@ help:
 ##
 ## Lengths, from the environment (default):
 ##   JOBS (all cores)         programs that run at the same time
-##   STRESS_S (60)            seconds of stress under TSan
-##   FUZZ_S (20)              seconds for each fuzz target
+##   STRESS_SECONDS (60)      seconds of stress under TSan
+##   FUZZ_SECONDS (20)        seconds for each fuzz target
 ##   SIM_SEEDS (100)          simulated runs; SIM_FIRST (1) is the first seed
 ##   PLUG_CYCLES (200)        plugs and unplugs of a disk under I/O
 ##   HBA_CYCLES (20)          plugs and unplugs of a whole HBA
 ##   DEMO_CYCLES (20)         plugs and unplugs in the demonstration
-##   IDLE_S (20)              seconds over which an idle daemon is watched
+##   IDLE_SECONDS (20)        seconds over which an idle daemon is watched
 ##   T_GUEST (60)             seconds a test waits for one thing in a guest
 ## Others:
 ##   CAISSON_CACHE (~/.cache/caisson-guest)  where the guest's kernel and initramfs are kept

@@ -7,7 +7,7 @@ from cases import Cases, expect
 from daemon import Daemon
 from guest import Guest, Hba
 
-IDLE_S = float(os.environ.get("IDLE_S", "20"))
+IDLE_S = float(os.environ.get("IDLE_SECONDS", "20"))
 CPU_SHARE_MAX = 0.005
 RSS_ANON_KIB_MAX = 16 << 10
 
