@@ -279,6 +279,7 @@ static void uring_close(struct loop *loop)
 
     os_ring_free(uring->ring);
     os_eventfd_clear(loop->notifier.fd);
+    notifier_consumed(&loop->notifier); /* a late one's: nobody would write to the next loop here */
     mem_free(uring->batch);
     mem_free(uring);
     loop->engine_state = NULL;

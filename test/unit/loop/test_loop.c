@@ -3,6 +3,7 @@
 #include "harness.h"
 #include <sched.h>
 #include "co/lock.h"
+#include "loop/loop_int.h"
 #include "os/file.h"
 #include "os/thread.h"
 #include "os/time.h"
@@ -285,6 +286,35 @@ static void freeing_a_loop_with_work_left_names_it(void **state)
     co_wake(co);
 }
 
+BLOCKING
+static void schedules_a_little_later(void *opaque)
+{
+    usleep(50000);
+    bh_once(opaque, notes_it, NULL, "note");
+}
+
+/* A scheduler that found the loop about to wait, and wrote only when it had ended for another
+ * reason. */
+static void a_late_write_does_not_silence_the_next_loop(void **state)
+{
+    struct loop *first = test_loop_new("first"), *next;
+    struct os_thread *thread;
+
+    at_store(&first->notifier.notify, 1);
+    assert_true(notifier_kick(&first->notifier));
+    at_store(&first->notifier.notify, 0);
+    test_loop_free(first);
+    next = test_loop_new("next");
+    assert_ptr_equal(next, first); /* reused */
+    thread = os_thread_start("late", schedules_a_little_later, next);
+    while (at_load(&woken) == 0) {
+        loop_poll(next, true);
+    }
+    at_store(&woken, 0);
+    os_thread_join(thread);
+    test_loop_free(next);
+}
+
 static void a_missing_engine_is_an_error_only_by_name(void **state)
 {
     struct loop *loop = *state;
@@ -562,6 +592,7 @@ int main(int argc, char **argv)
         loop_test(a_busy_loop_is_not_written_to),
         loop_test(what_was_scheduled_before_a_stop_still_runs),
         loop_test(freeing_a_loop_with_work_left_names_it),
+        cmocka_unit_test(a_late_write_does_not_silence_the_next_loop),
         loop_test(a_missing_engine_is_an_error_only_by_name),
         loop_test(a_deferred_call_runs_once_a_batch_and_last),
         loop_test(a_mutex_between_loops_is_fair),
