@@ -38,14 +38,9 @@ static const unsigned features_needed = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG
  * hung file would hold them all, and every other file's such transfers would wait for it. */
 enum { BLOCKED_MAX = 4096 };
 
-/* The kernel starts a thread for a transfer that would block, by default at most 4 a processor: a
- * hung file would hold them all, and every other file's such transfers would wait for it. */
-enum { BLOCKED_MAX = 4096 };
-
 HOME_LOOP
 static int try_flags(struct io_uring *uring, unsigned entries, unsigned flags)
 {
-    unsigned workers[2] = {BLOCKED_MAX, 0};
     unsigned workers[2] = {BLOCKED_MAX, 0};
     struct io_uring_params params = {.flags = flags | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
                                      .cq_entries = 4 * entries};
@@ -59,7 +54,6 @@ static int try_flags(struct io_uring *uring, unsigned entries, unsigned flags)
         return -ENOSYS;
     }
     io_uring_register_ring_fd(uring); /* saves a lookup a call; does without where refused */
-    io_uring_register_iowq_max_workers(uring, workers); /* Linux 5.15 */
     io_uring_register_iowq_max_workers(uring, workers); /* Linux 5.15 */
     return 0;
 }
