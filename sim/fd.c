@@ -254,7 +254,7 @@ int os_eventfd(void)
     return sim_fd_install(&event->desc);
 }
 
-void os_eventfd_signal(int fd)
+bool os_eventfd_signal(int fd)
 {
     const uint64_t one = 1;
     struct sim_desc *desc = sim_fd_get(fd);
@@ -264,6 +264,7 @@ void os_eventfd_signal(int fd)
     }
     desc->ops->write(desc, &one, sizeof(one));
     sim_step("eventfd-signal");
+    return true;
 }
 
 bool os_eventfd_clear(int fd)

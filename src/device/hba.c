@@ -262,9 +262,7 @@ static void op_queue_set_call(void *device, unsigned index, int call_fd)
     loop_assert_home(hba_queue_co_enter(&hba->queues[index]));
     if (hba->queues[index].ring != NULL) {
         hba->queues[index].ring->call_fd = call_fd;
-        if (call_fd >= 0) {
-            os_eventfd_signal(call_fd); /* an interrupt may have gone to the old one unheard */
-        }
+        hba_ring_call(hba->queues[index].ring); /* the old one's may have gone unheard */
     }
     loop_co_move(loop_main());
 }

@@ -152,13 +152,13 @@ int hba_ring_attach(struct hba_ring *ring)
 
 void hba_ring_detach(struct hba_ring *ring)
 {
-    if (!ring->attached) {
-        return;
+    if (ring->attached) {
+        ring->attached = false;
+        loop_watch_remove(&ring->kick);
+        loop_timer_cancel(&ring->poll_timer);
+        bh_delete(take(&ring->more));
     }
-    ring->attached = false;
-    loop_watch_remove(&ring->kick);
-    loop_timer_cancel(&ring->poll_timer);
-    bh_delete(take(&ring->more));
+    /* Also where it never was attached: it moved while it was stopping. */
     if (ring->state != HBA_RING_ABANDONED) {
         hba_ring_flush(ring);
     }
@@ -256,8 +256,15 @@ void hba_ring_again(struct hba_ring *ring)
 
 void hba_ring_flush(struct hba_ring *ring)
 {
-    if (virtq_flush(ring->vq) && ring->call_fd >= 0) {
-        os_eventfd_signal(ring->call_fd);
+    if (virtq_flush(ring->vq)) {
+        hba_ring_call(ring);
+    }
+}
+
+void hba_ring_call(struct hba_ring *ring)
+{
+    if (ring->call_fd >= 0 && !os_eventfd_signal(ring->call_fd)) {
+        hba_ring_break(ring, "its call descriptor cannot be written; it should be an eventfd");
     }
 }
 
@@ -315,6 +322,7 @@ void hba_slot_complete(struct hba_slot *slot, uint32_t written)
 {
     struct hba_ring *ring = slot->ring;
 
+    assert(loop_self() == at_load_relaxed(&ring->queue->home)); /* (Q1); only we can change it */
     at_store_relaxed(&slot->view.state, HBA_REQUEST_FREE); /* (Q4) */
     if (ring->state == HBA_RING_ABANDONED) {
         virtq_drop(ring->vq, &slot->elem);
@@ -358,7 +366,7 @@ void hba_ring_break(struct hba_ring *ring, const char *format, ...)
     ring->broken = true;
     ring_rearm(ring);
     if (ring->err_fd >= 0) {
-        os_eventfd_signal(ring->err_fd);
+        os_eventfd_signal(ring->err_fd); /* no eventfd: then nobody wants to know */
     }
     report = mem_new(struct break_report);
     report->hba = ring->queue->hba;

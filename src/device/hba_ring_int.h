@@ -10,3 +10,6 @@ HOME_LOOP
 void hba_ring_detach(struct hba_ring *ring);
 HOME_LOOP
 void hba_ring_set_enabled(struct hba_ring *ring, bool enabled);
+/* Interrupt the guest. A descriptor that does not take it breaks the ring. */
+HOME_LOOP
+void hba_ring_call(struct hba_ring *ring);

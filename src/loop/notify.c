@@ -12,7 +12,9 @@ bool notifier_kick(struct notifier *notifier)
     if (at_xchg(&notifier->notified, 1) != 0) { /* (N3) */
         return false;
     }
-    os_eventfd_signal(notifier->fd); /* (N4) */
+    if (!os_eventfd_signal(notifier->fd)) { /* (N4) */
+        panic("a loop's eventfd %d is not to be written", notifier->fd);
+    }
     return true;
 }
 

@@ -206,13 +206,11 @@ int os_eventfd(void)
     return or_errno(eventfd(0, EFD_CLOEXEC));
 }
 
-void os_eventfd_signal(int fd)
+bool os_eventfd_signal(int fd)
 {
     const uint64_t one = 1;
 
-    if (write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN && errno != EINTR) {
-        panic("write to eventfd %d: %s", fd, strerror(errno));
-    }
+    return write(fd, &one, sizeof(one)) >= 0 || errno == EAGAIN || errno == EINTR;
 }
 
 /* For kernels before 5.8, whose eventfds do not know RWF_NOWAIT. */

@@ -77,7 +77,7 @@ int os_mkstemp(char *path_template);
 ANY_THREAD
 int os_eventfd(void);
 ANY_THREAD
-void os_eventfd_signal(int fd); /* a full non-blocking one stays signalled */
+bool os_eventfd_signal(int fd); /* a full non-blocking one stays signalled. False: it takes none */
 ANY_THREAD
 bool os_eventfd_clear(int fd); /* true: it had been signalled */
 

@@ -247,11 +247,12 @@ int os_close_now(int fd)
     return 0;
 }
 
-void os_eventfd_signal(int fd)
+bool os_eventfd_signal(int fd)
 {
     explore_step("eventfd-signal");
     eventfds[index_of(fd)].signalled = true;
     eventfds[index_of(fd)].writes++;
+    return true;
 }
 
 bool os_eventfd_clear(int fd)

@@ -248,6 +248,42 @@ static void a_queue_moves_with_its_requests(void **state)
     }
 }
 
+MAIN_LOOP CO_FN
+static void stop_queue_co(void *opaque)
+{
+    struct hba *hba = hba_find("h");
+    int *ret_rc = opaque;
+    uint32_t base = 0;
+
+    *ret_rc = hba_queue_co_stop(&hba->queues[2], &base);
+}
+
+CO_FN
+static void move_and_unhold_co(void *opaque)
+{
+    loop_assert_main();
+    loop_co_sleep(UINT64_C(20000000));
+    move_co("io1");
+    move_co("io0"); /* where the stop waits */
+    rig_hold(false);
+}
+
+/* What comes back at the new home is still made visible before the ring is gone. */
+static void a_queue_moves_while_it_stops(void **state)
+{
+    int rc = -1;
+    unsigned chain;
+
+    rig_hold(true);
+    chain = guest_submit(guest, 2, 0, 0, 1, READ_10(0, 1), 0, 512);
+    assert_true(rig_wait_for(rig_held() == 1, 2));
+    loop_co_spawn(loop_main(), move_and_unhold_co, NULL, "move");
+    rig_call(stop_queue_co, &rc);
+    assert_int_equal(rc, 0);
+    assert_true(guest_wait(guest, 2, chain, 0)); /* before the stop was answered */
+    assert_int_equal(guest_answer_of(guest, 2, chain).status, SCSI_GOOD);
+}
+
 #define tmf_test(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 static int run(void)
@@ -262,6 +298,7 @@ static int run(void)
         tmf_test(asynchronous_notification_has_no_events),
         tmf_test(unknown_control_requests_fail),
         tmf_test(a_queue_moves_with_its_requests),
+        tmf_test(a_queue_moves_while_it_stops),
     };
 
     rig_iothread_add("io0");
