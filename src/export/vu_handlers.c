@@ -306,7 +306,8 @@ static void close_fd(int *fd)
     }
 }
 
-/* Stop ring @index if it runs; its requests are waited for unless the front end goes. */
+/* Stop ring @index if it runs; its requests are waited for unless the front end goes. When it has
+ * gone already, vu_session_co_let_go() lets the ring go. */
 MAIN_LOOP CO_FN
 static int ring_co_stop(struct vu_session *session, unsigned index)
 {
@@ -316,6 +317,9 @@ static int ring_co_stop(struct vu_session *session, unsigned index)
 
     if (!ring->started) {
         return 0;
+    }
+    if (session->gone) {
+        return -ECANCELED;
     }
     session->stopping = (int)index;
     rc = session->server->ops->co_queue_stop(session->server->device, index, &base);

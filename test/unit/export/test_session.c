@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "os/file.h"
 #include "os/memory.h"
+#include "os/process.h"
 #include "os/socket.h"
 #include "rig.h"
 #include "../virtio/sigbus.h"
@@ -437,6 +438,29 @@ static void hanging_up_while_a_stop_waits(void **state)
     }
 }
 
+/* Once it has hung up, no further ring is waited for: the next front end is served. */
+static void hanging_up_while_a_reset_waits(void **state)
+{
+    struct guest *guest = guest_new("se.sock");
+    struct guest *next;
+
+    guest_start_all(guest, 2);
+    guest_settle(guest, 0, 0);
+    rig_hold(true);
+    guest_submit(guest, 2, 0, 0, 1, READ_10(0, 1), 0, 512);
+    guest_submit(guest, 3, 0, 0, 2, READ_10(0, 1), 0, 512);
+    assert_true(rig_wait_for(rig_held() == 2, 2));
+    raw_message(vu_front_fd(guest->front), VU_RESET_DEVICE, 1, NULL, 0, NULL, 0);
+    rig_sleep_ms(20);
+    guest_free(guest);
+    next = guest_new("se.sock");
+    guest_start_all(next, 2);
+    guest_command(next, 3, 0, 0, CDB(0x12, 0, 0, 0, 36, 0), 36);
+    guest_free(next);
+    rig_hold(false);
+    assert_true(rig_wait_for(rig_held() == 0, 2));
+}
+
 static void a_second_front_end_waits_for_its_turn(void **state)
 {
     struct guest *guest = guest_new("se.sock");
@@ -480,6 +504,39 @@ static void memory_is_truncated_under_load(void **state)
     guest_free(guest);
 }
 
+/* A descriptor that is no eventfd and takes no write is the front end's loss, not the daemon's. */
+static void a_call_descriptor_that_cannot_be_written(void **state)
+{
+    static const enum vu_request requests[] = {VU_SET_VRING_CALL, VU_SET_VRING_ERR};
+
+    os_signal_ignore(OS_SIGPIPE); /* as the daemon does */
+    for (unsigned i = 0; i < 2 * countof(requests); i++) {
+        struct guest *guest = guest_new("se.sock");
+        struct vu_msg set = {.request = requests[i % 2], .fd_count = 1};
+        int fds[2];
+
+        assert_int_equal(os_pipe(fds), 0);
+        if (i < 2) {
+            close(fds[0]); /* a pipe that nobody reads, then the end that is not for writing */
+        }
+        rig_log_clear();
+        guest_start_all(guest, 2);
+        guest_settle(guest, 0, 0);
+        set.ring_fd.index = 2;
+        set.ring_fd.has_fd = true;
+        set.fds[0] = i < 2 ? fds[1] : fds[0];
+        assert_int_equal(vu_front_call(guest->front, &set, NULL, NULL), 0);
+        guest_submit_raw(guest, 2, "", 1, set.request == VU_SET_VRING_ERR ? 1 : 108);
+        assert_true(rig_wait_for(strstr(rig_log(), "ring 2") != NULL, 2));
+        close(fds[1]);
+        if (i >= 2) {
+            close(fds[0]);
+        }
+        guest_settle(other, 0, 0);
+        guest_free(guest);
+    }
+}
+
 /* The log of one adapter says ten lines a minute, and how many it held back. */
 static void the_log_is_limited(void **state)
 {
@@ -517,8 +574,10 @@ static int run(void)
         session_test(device_reset),
         session_test(the_next_one_is_served_at_once),
         session_test(hanging_up_while_a_stop_waits),
+        session_test(hanging_up_while_a_reset_waits),
         session_test(a_second_front_end_waits_for_its_turn),
         session_test(memory_is_truncated_under_load),
+        session_test(a_call_descriptor_that_cannot_be_written),
         session_test(the_log_is_limited),
     };
 
