@@ -244,6 +244,7 @@ static void waiter_add_root(struct waiter *waiter, struct blk_root *root)
     struct blk_wait *wait;
 
     if (is_idle(root)) {
+        blk_root_look(root); /* for those whose kick has not run yet: our caller may free @root */
         return;
     }
     wait = mem_new(struct blk_wait);

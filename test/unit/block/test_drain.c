@@ -343,6 +343,28 @@ static void free_while_busy(void *opaque)
     del("m");
 }
 
+/* A section waits for a root's last token; it comes back, and the root is freed before the kick that
+ * tells of it has run. */
+TSA_TRUST /* the token of one stretch */
+MAIN_LOOP CO_FN
+static void free_before_the_kick(void *opaque)
+{
+    struct sectioner sectioner = {.node = "m"};
+    struct test_user user;
+
+    graph_open(&user);
+    expect(blk_root_raise(user.root));
+    begin(loop_main(), section_in_background, &sectioner);
+    loop_co_sleep(2000000);
+    expect(!at_load(&sectioner.is_in));
+    blk_root_drop(user.root);
+    user_close(&user);
+    join();
+    blk_section_end(sectioner.section);
+    del("r");
+    del("m");
+}
+
 /* A block of counters serves one root after the other, and the sums stay right. */
 MAIN_LOOP CO_FN
 static void blocks_are_recycled(void *opaque)
@@ -376,6 +398,7 @@ RUN(section_keeps_node)
 RUN(restart_then_next)
 RUN(scheduled_work)
 RUN(free_while_busy)
+RUN(free_before_the_kick)
 RUN(blocks_are_recycled)
 
 int main(int argc, char **argv)
@@ -385,7 +408,8 @@ int main(int argc, char **argv)
         block_test(test_siblings_run),         block_test(test_attach_while_drained),
         block_test(test_deadline),             block_test(test_section_keeps_node),
         block_test(test_restart_then_next),    block_test(test_scheduled_work),
-        block_test(test_free_while_busy),      block_test(test_blocks_are_recycled),
+        block_test(test_free_while_busy),      block_test(test_free_before_the_kick),
+        block_test(test_blocks_are_recycled),
     };
 
     return block_test_main(argc, argv, "drain", tests, countof(tests));
