@@ -14,6 +14,7 @@ enum co_state { CO_RUNNING, CO_WAITING, CO_READY, CO_DONE, CO_STATE_MAX_ };
  * READY last, so that state and name change in one step and a wrong wake can name both wakers.
  */
 struct co {
+    struct co_front front;
     uint64_t state;          /* atomic (C1) */
     struct co_context here;  /* where to go on, while it does not run */
     struct co_context back;  /* where the loop's stack goes on, while it runs */
@@ -24,7 +25,6 @@ struct co {
     NOTE_("ctx:co") co_fn *fn;
     void *opaque;
     const char *name;
-    void *local;
     const char *no_yield_file; /* of the outermost NO_YIELD_SCOPE */
     int no_yield_line;
     unsigned no_yield_depth;

@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "co/co.h"
 #include "base/ctx.h"
+#include "os/thread.h"
 
 enum {
     LOOPS_MAX = 64,       /* so per-loop cells are allocated once */
@@ -48,12 +49,34 @@ void loop_stop(struct loop *loop);
 ANY_THREAD
 bool loop_poll(struct loop *loop, bool may_wait);
 
+/*
+ * For a host program with a loop of its own. Right before it waits it calls loop_host_prepare(); it
+ * waits until loop_host_fd() is readable or the deadline (LOOP_CLOCK_MONOTONIC; 0: do not wait,
+ * UINT64_MAX: none) is there; then it calls loop_host_run(). It may poll the loop nested from its own
+ * callbacks with loop_poll(). loop/gsource.h does all this for a GLib main loop.
+ */
+HOME_LOOP
+int loop_host_fd(struct loop *loop); /* -errno; the same for the loop's life, and its to close */
+HOME_LOOP
+uint64_t loop_host_prepare(struct loop *loop);
+HOME_LOOP
+bool loop_host_run(struct loop *loop); /* one iteration without waiting; true: something ran */
+
 ANY_THREAD
 struct loop *loop_self(void); /* of this thread; NULL on a foreign thread */
 ANY_THREAD
 struct loop *loop_main(void);
 ANY_THREAD
 unsigned loop_index(const struct loop *loop); /* 0 … LOOPS_MAX - 1; reused after loop_free() */
+/* Of the calling thread, which runs one. For functions in which nothing comes after a yield. */
+ANY_THREAD
+static inline unsigned loop_index_here(void)
+{
+    uintptr_t index_and_one = (uintptr_t)os_tls_here(OS_TLS_LOOP_INDEX);
+
+    assert(index_and_one != 0);
+    return (unsigned)index_and_one - 1;
+}
 ANY_THREAD
 const char *loop_name(const struct loop *loop);
 ANY_THREAD

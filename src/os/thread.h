@@ -14,12 +14,24 @@
  * address over a coroutine's yield.
  */
 enum os_tls_slot { OS_TLS_CO, OS_TLS_CO_POOL, OS_TLS_LOOP, OS_TLS_RCU, OS_TLS_MUTEXES,
-                   OS_TLS_THREAD, OS_TLS_MAX_ };
+                   OS_TLS_THREAD, OS_TLS_LOOP_INDEX, OS_TLS_MAX_ };
 extern _Thread_local void *os_tls[OS_TLS_MAX_];
 ANY_THREAD
 void *os_tls_get(enum os_tls_slot slot);
 ANY_THREAD
 void os_tls_set(enum os_tls_slot slot, void *value);
+
+/* As os_tls_get(), without the call: for functions that are not inlined and in which nothing comes
+ * after a yield. */
+ANY_THREAD
+static inline void *os_tls_here(enum os_tls_slot slot)
+{
+#ifdef EXPLORE
+    return os_tls_get(slot);
+#else
+    return os_tls[slot];
+#endif
+}
 
 struct os_thread;
 typedef void os_thread_fn(void *opaque);
