@@ -518,7 +518,9 @@ int blk_node_co_status(struct blk_node *node, uint64_t offset, uint64_t bytes,
 /* (T6): in a coroutine that carries a token. O(1), also in release. */
 static inline struct blk_node *cross(const struct blk_edge *edge)
 {
-    if (unlikely(co_local() == NULL)) {
+    void **local = co_local_here();
+
+    if (unlikely(local == NULL || *local == NULL)) {
         panic("edge to node '%s' crossed without a token", edge->lower->name);
     }
     return edge->lower;

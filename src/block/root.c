@@ -136,22 +136,19 @@ bool blk_root_is_gated(const struct blk_root *root)
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-static unsigned own_cell(void)
-{
-    return loop_index(loop_self());
-}
-
 /* (T6) */
-static void bind_token(const struct blk_root *root)
+static inline void bind_token(const struct blk_root *root)
 {
-    if (co_self() != NULL) {
-        co_set_local((void *)(uintptr_t)root);
+    void **local = co_local_here();
+
+    if (local != NULL) {
+        *local = (void *)(uintptr_t)root;
     }
 }
 
-bool blk_root_raise(struct blk_root *root)
+no_inline bool blk_root_raise(struct blk_root *root)
 {
-    if (unlikely(!blk_tokens_raise(root->tokens, own_cell()))) {
+    if (unlikely(!blk_tokens_raise(root->tokens, loop_index_here()))) {
         return false;
     }
     bind_token(root);
@@ -159,22 +156,24 @@ bool blk_root_raise(struct blk_root *root)
 }
 
 TSA_TRUST /* the token is the count itself */
-void blk_root_raise_under(struct blk_root *root)
+no_inline void blk_root_raise_under(struct blk_root *root)
 {
-    blk_tokens_raise_under(root->tokens, own_cell());
+    blk_tokens_raise_under(root->tokens, loop_index_here());
 }
 
 TSA_TRUST /* the token is the count itself */
-void blk_root_drop(struct blk_root *root)
+no_inline void blk_root_drop(struct blk_root *root)
 {
-    if (co_local() == root) {
-        co_set_local(NULL);
+    void **local = co_local_here();
+
+    if (local != NULL && *local == root) {
+        *local = NULL;
     }
-    blk_tokens_drop(root->tokens, own_cell());
+    blk_tokens_drop(root->tokens, loop_index_here());
     /* @root may be gone. */
 }
 
-void blk_root_assert_token(const struct blk_root *root)
+no_inline void blk_root_assert_token(const struct blk_root *root)
 {
     assert(root->edge.lower != NULL);
     bind_token(root);
@@ -185,7 +184,9 @@ void blk_root_assert_token(const struct blk_root *root)
 /* A token carried is a pointer compared: O(1), also in release. */
 static inline void check_token(const struct blk_root *root)
 {
-    if (unlikely(co_local() != root)) {
+    void **local = co_local_here();
+
+    if (unlikely(local == NULL || *local != root)) {
         panic("I/O on a root of node '%s' without its token", root->edge.lower->name);
     }
 }

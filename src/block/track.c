@@ -43,11 +43,6 @@ void blk_tracker_free(struct blk_tracker *tracker)
     mem_free(tracker);
 }
 
-static unsigned own_cell(void)
-{
-    return loop_index(loop_self());
-}
-
 static struct blk_tracked *find_overlap(struct blk_tracker *tracker,
                                         const struct blk_tracked *write)
 {
@@ -92,7 +87,7 @@ void blk_tracked_co_enter(struct blk_tracker *tracker, struct blk_tracked *write
                           uint64_t bytes)
 {
     write->is_listed = false;
-    if (likely(blk_tokens_raise(&tracker->cells, own_cell()))) {
+    if (likely(blk_tokens_raise(&tracker->cells, loop_index_here()))) {
         return; /* (R2) */
     }
     wake_settling(tracker);
@@ -146,7 +141,7 @@ static void leave_listed(struct blk_tracker *tracker, struct blk_tracked *write)
 void blk_tracked_co_leave(struct blk_tracker *tracker, struct blk_tracked *write)
 {
     if (likely(!write->is_listed)) {
-        blk_tokens_drop(&tracker->cells, own_cell());
+        blk_tokens_drop(&tracker->cells, loop_index_here());
         /* Ordered by the fence pair in the drop. */
         if (unlikely(at_load_relaxed(&tracker->cells.gate_closed))) {
             wake_settling(tracker);

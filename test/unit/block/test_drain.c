@@ -343,8 +343,8 @@ static void free_while_busy(void *opaque)
     del("m");
 }
 
-/* A section waits for a root's last token; it comes back, and the root is freed before the kick that
- * tells of it has run. */
+/* A section waits for a root's last token; it comes back, and the root is freed before the kick
+ * that tells of it has run. */
 TSA_TRUST /* the token of one stretch */
 MAIN_LOOP CO_FN
 static void free_before_the_kick(void *opaque)
