@@ -5,9 +5,10 @@
  *      token. While one of a LUN is there, every later one of that LUN on that ring goes behind it.
  * (P2) A ring parks at most a quarter of its places, whatever the LUN; what comes beyond is
  *      answered TASK SET FULL, so that the LUNs that are not drained find places.
- * (P3) A section's end raises one token per queue and then opens the gate; only after that (in a BH
- *      of the main loop) are the homes told. So a request either sees the gate open or is on the
- *      list before its home is told: none is left behind. What restarts does so under the token.
+ * (P3) A section's end opens the gate and then calls hba_lun_restart() (block/drain.c, D4), which
+ *      raises one token per queue and tells its home. So a request either sees the gate open or is
+ *      on the list before its home is told: none is left behind. What restarts does so under the
+ *      token, whatever the gate is by then.
  * (P4) A LUN that goes is unpublished first; the round that follows finds all that will ever be
  *      parked on it.
  */
@@ -88,23 +89,13 @@ static void restart_step(struct hba_queue *queue, void *opaque)
     blk_root_drop(root);
 }
 
-MAIN_LOOP
-static void restart_bh(void *opaque)
-{
-    struct hba_lun *lun = opaque;
-
-    for (unsigned i = HBA_FIXED_QUEUES; i < lun->hba->queue_count; i++) {
-        hba_queue_post(&lun->hba->queues[i], restart_step, lun);
-    }
-}
-
 TSA_TRUST /* the tokens travel with the posts */
 void hba_lun_restart(struct hba_lun *lun)
 {
     for (unsigned i = HBA_FIXED_QUEUES; i < lun->hba->queue_count; i++) {
         blk_root_raise_under(lun->root);
+        hba_queue_post(&lun->hba->queues[i], restart_step, lun); /* (P3) */
     }
-    bh_once(loop_main(), restart_bh, lun, "hba restart"); /* (P3) */
 }
 
 /* ---- a LUN that goes ---------------------------------------------------------------------- */

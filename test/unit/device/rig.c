@@ -68,10 +68,6 @@ void rig_call(co_fn *fn, void *opaque)
 static uint32_t holding; /* atomic */
 static uint32_t held;    /* atomic */
 
-void rig_hold(bool hold)
-{
-    at_store(&holding, hold);
-}
 
 unsigned rig_held(void)
 {
@@ -90,6 +86,12 @@ static int hold_co_open(struct blk_node *node, const void *options, struct err *
 static uint64_t order[64];
 static uint32_t order_count; /* atomic */
 
+void rig_hold(bool hold)
+{
+    at_store(&order_count, 0);
+    at_store(&holding, hold);
+}
+
 uint64_t rig_held_offset(unsigned index)
 {
     return at_load(&order[index]);
@@ -98,11 +100,7 @@ uint64_t rig_held_offset(unsigned index)
 CO_FN
 static int hold_wait(uint64_t offset)
 {
-    if (at_load(&holding)) {
-        at_store(&order[at_add(&order_count, 1) % countof(order)], offset);
-    } else {
-        at_store(&order_count, 0);
-    }
+    at_store(&order[at_add(&order_count, 1) % countof(order)], offset);
     at_add(&held, 1);
     while (at_load(&holding)) {
         loop_co_sleep(500 * 1000);

@@ -76,7 +76,7 @@ void rig_log_clear(void);
 
 void rig_hold(bool hold);       /* requests that come from now on wait */
 unsigned rig_held(void);        /* that wait */
-/* Where the n-th request began that has come since one was not held. */
+/* Where the n-th request since the last rig_hold() began. */
 uint64_t rig_held_offset(unsigned index);
 
 /* ---- the guest ------------------------------------------------------------------------------- */

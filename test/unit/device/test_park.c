@@ -17,6 +17,25 @@ static void section_end_co(void *opaque)
     blk_section_end(section);
 }
 
+/* ---- a home that stops in a lookup ---- */
+
+static uint32_t pause_lookups; /* atomic: of target 1 */
+static uint32_t paused;        /* atomic */
+
+struct scsi_slot *__real_scsi_table_find(struct scsi_table *table, uint8_t target, uint16_t lun);
+struct scsi_slot *__wrap_scsi_table_find(struct scsi_table *table, uint8_t target, uint16_t lun);
+struct scsi_slot *__wrap_scsi_table_find(struct scsi_table *table, uint8_t target, uint16_t lun)
+{
+    if (target == 1 && at_load(&pause_lookups)) {
+        at_store(&paused, 1);
+        while (at_load(&pause_lookups)) {
+            rig_sleep_ms(1);
+        }
+        at_store(&paused, 0);
+    }
+    return __real_scsi_table_find(table, target, lun);
+}
+
 static int setup(void **state)
 {
     rig_hold(false);
@@ -76,16 +95,20 @@ static void many_sections_lose_nothing(void **state)
     for (int i = 0; i < 300; i++) {
         unsigned a = guest_submit(guest, 2, 0, 0, 1, READ_10(0, 1), 0, 512);
         unsigned b = guest_submit(guest, 3, 0, 0, 2, READ_10(0, 1), 0, 512);
-        unsigned c, d;
+        unsigned c, d, e;
 
         rig_call(section_begin_co, "n");
         c = guest_submit(guest, 2, 0, 0, 3, READ_10(0, 1), 0, 512);
         d = guest_submit(guest, 3, 0, 0, 4, READ_10(0, 1), 0, 512);
-        rig_call(section_end_co, NULL);
+        loop_co_spawn(loop_main(), section_end_co, NULL, "section end");
+        for (volatile int spin = i * 1000; spin > 0; spin--) {
+        }
+        e = guest_submit(guest, 2, 0, 0, 5, READ_10(0, 1), 0, 512); /* while the gate opens */
         assert_true(guest_wait(guest, 2, a, 2000));
         assert_true(guest_wait(guest, 3, b, 2000));
         assert_true(guest_wait(guest, 2, c, 2000));
         assert_true(guest_wait(guest, 3, d, 2000));
+        assert_true(guest_wait(guest, 2, e, 2000));
     }
 }
 
@@ -174,6 +197,29 @@ static void order_is_kept_behind_a_gate(void **state)
     }
 }
 
+/* The gate is open and the home has not been told: a request that comes now goes behind the parked. */
+static void nobody_overtakes_when_the_gate_opens(void **state)
+{
+    unsigned a, b, c;
+
+    rig_hold(true);
+    a = guest_submit(guest, 2, 0, 0, 1, READ_10(1, 1), 0, 512);
+    rig_sleep_ms(20);
+    at_store(&pause_lookups, 1);
+    b = guest_submit(guest, 2, 1, 0, 2, READ_10(0, 1), 0, 512);
+    assert_true(rig_wait_for(at_load(&paused) == 1, 2));
+    rig_call(section_end_co, NULL);
+    c = guest_submit(guest, 2, 0, 0, 3, READ_10(2, 1), 0, 512);
+    at_store(&pause_lookups, 0);
+    assert_true(rig_wait_for(rig_held() == 2, 2));
+    assert_int_equal(rig_held_offset(0), 512);
+    assert_int_equal(rig_held_offset(1), 1024);
+    rig_hold(false);
+    assert_true(guest_wait(guest, 2, a, 2000));
+    assert_true(guest_wait(guest, 2, b, 2000));
+    assert_true(guest_wait(guest, 2, c, 2000));
+}
+
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +232,7 @@ static int run(void)
                                         teardown_in_section),
         cmocka_unit_test_setup_teardown(stopping_a_ring_answers_busy, setup, teardown_in_section),
         cmocka_unit_test_setup_teardown(order_is_kept_behind_a_gate, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_overtakes_when_the_gate_opens, setup, teardown),
     };
 
     rig_iothread_add("io0");
