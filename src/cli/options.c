@@ -27,7 +27,7 @@ static const struct option_def defs[DAEMON_OPTION_MAX_] = {
     [DAEMON_BLOCKDEV] = {"blockdev", 0, "[driver=]DRIVER,node-name=NODE[,…]", "driver", true,
                          "open a block node"},
     [DAEMON_CHARDEV] = {"chardev", 0,
-                        "socket,id=ID,path=PATH[,server=on|off][,wait=on|off][,abstract=on|off]\n"
+                        "socket,id=ID,path=PATH[,server=on|off][,wait=on|off]\n"
                         "            socket,id=ID,fd=N[,server=on|off]",
                         "backend", true, "make a socket for --monitor"},
     [DAEMON_MONITOR] = {"monitor", 0, "[chardev=]ID[,mode=control][,pretty=on|off]", "chardev",

@@ -81,6 +81,7 @@ REFUSED = [
      ["Failed to bind socket to no/where: No such file or directory"]),
     (["--chardev", "socket,id=mon,path=nowhere"], ["Failed to connect to 'nowhere'"]),
     (["--chardev", "socket,id=mon,host=localhost,port=1,server=on"], ["Parameter 'host'"]),
+    (["--chardev", "socket,id=mon,path=x,abstract=on,server=on"], ["Parameter 'abstract'", "use a path"]),
     (["--chardev", "socket,id=mon,fd=77,server=on,wait=off"], ["'fd'", "77"]),
     (["--chardev", "socket,id=m,path=a.sock,server=on,wait=off",
       "--chardev", "socket,id=m,path=b.sock,server=on,wait=off"], ["Duplicate ID 'm' for chardev"]),
