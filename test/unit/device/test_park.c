@@ -197,7 +197,7 @@ static void order_is_kept_behind_a_gate(void **state)
     }
 }
 
-/* The gate is open and the home has not been told: a request that comes now goes behind the parked. */
+/* The gate is open, the home has not been told: what comes now goes behind the parked. */
 static void nobody_overtakes_when_the_gate_opens(void **state)
 {
     unsigned a, b, c;
