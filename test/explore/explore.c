@@ -704,10 +704,12 @@ static bool explore(void)
     unsigned bound_max = scenario->bound ? scenario->bound : 3, bound = 0;
     unsigned long schedules = 0, total = 0;
     enum outcome outcome = ALL_WELL;
+    int complete = -1; /* the highest bound all of whose schedules were run */
 
     for (; bound <= bound_max + 1 && outcome != FAILED; bound++) {
         outcome = search(bound > bound_max ? NO_BOUND : bound, &schedules);
         total += schedules;
+        complete = outcome == ALL_WELL ? (int)bound : complete;
     }
     if (outcome == FAILED) {
         return fails_as_it_must(bound - 1, total);
@@ -721,8 +723,12 @@ static bool explore(void)
         printf("%s: FAILED: not finished after %lu schedules\n", scenario->name, schedules);
         return false;
     }
-    printf("%s: %lu schedules, %s\n", scenario->name, total,
-           outcome == CUT ? "unbounded search cut off" : "all there are");
+    if (outcome != CUT) {
+        printf("%s: %lu schedules, all there are\n", scenario->name, total);
+    } else {
+        printf("%s: %lu schedules, all with up to %d preemptions, then cut off\n", scenario->name,
+               total, complete);
+    }
     return true;
 }
 
