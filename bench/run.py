@@ -13,11 +13,12 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import engine  # noqa: E402
+import block_rows  # noqa: E402
 import rt_rows  # noqa: E402
 import scsi_rows  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FAMILIES = (rt_rows, scsi_rows)
+FAMILIES = (rt_rows, block_rows, scsi_rows)
 
 
 class Config:
