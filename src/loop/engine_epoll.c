@@ -8,6 +8,9 @@
  * (E2) An fd can be in an epoll set once. A second watch of it works on a duplicate, closed on
  *      removal.
  * (E3) Fetched events stay in `batch`, where nested levels find them.
+ * (E4) A watch that is stopped stays in the kernel's set, asking for nothing: taken out, its owner
+ *      could see to it that it cannot be put in again (a front end's descriptor that is an epoll set
+ *      itself, and nests deeper meanwhile).
  */
 #include "loop/engine_int.h"
 #include "base/mem.h"
@@ -116,7 +119,11 @@ static void epoll_watch_arm(struct loop *loop, struct watch_slot *slot)
 HOME_LOOP
 static void epoll_watch_disarm(struct loop *loop, struct watch_slot *slot)
 {
-    kernel_remove(loop, slot);
+    if (slot->engine_is_set) { /* (E4) */
+        count_call(loop);
+        os_epoll_set(epoll_of(loop)->fd, fd_of(slot), 0, watch_user(slot), false);
+        slot->engine_events = 0;
+    }
 }
 
 HOME_LOOP

@@ -3,6 +3,7 @@
 #include "os/file.h"
 #include "os/socket.h"
 #include "os/time.h"
+#include <sys/epoll.h>
 
 struct source {
     struct loop_watch watch;
@@ -401,6 +402,42 @@ static void a_polled_source_is_notified_only_for_sleep(void **state)
     os_close_now(source.fd);
 }
 
+HOME_LOOP
+static void never_ready(void *opaque, unsigned events)
+{
+    fail_msg("events %#x of a set in which nothing is ready", events);
+}
+
+static const struct loop_watch_ops never_ops = {.ready = never_ready};
+
+/* Somebody else's epoll set, stopped and started again; meanwhile it has come to nest as deep as
+ * the kernel allows. */
+static void a_stopped_watch_can_be_started_again(void **state)
+{
+    struct loop *loop = *state;
+    struct loop_watch watch = {NULL};
+    struct epoll_event event = {.events = EPOLLIN};
+    int sets[5];
+
+    loop_assert_home(loop);
+    for (size_t i = 0; i < countof(sets); i++) {
+        sets[i] = epoll_create1(EPOLL_CLOEXEC);
+    }
+    assert_int_equal(loop_watch_add(&watch, sets[0], LOOP_IN, &never_ops, NULL), 0);
+    turns(loop, 2);
+    loop_watch_set(&watch, 0);
+    turns(loop, 2);
+    for (size_t i = countof(sets) - 1; i-- > 0;) {
+        epoll_ctl(sets[i], EPOLL_CTL_ADD, sets[i + 1], &event); /* refused, or it must not matter */
+    }
+    loop_watch_set(&watch, LOOP_IN);
+    turns(loop, 2);
+    loop_watch_remove(&watch);
+    for (size_t i = 0; i < countof(sets); i++) {
+        os_close_now(sets[i]);
+    }
+}
+
 static void a_stopped_source_is_not_looked_at(void **state)
 {
     struct loop *loop = *state;
@@ -458,6 +495,7 @@ int main(int argc, char **argv)
         loop_test(many_watches_one_ready),
         loop_test(a_callback_that_polls_is_not_entered_again),
         loop_test(a_polled_source_is_notified_only_for_sleep),
+        loop_test(a_stopped_watch_can_be_started_again),
         loop_test(a_stopped_source_is_not_looked_at),
         loop_test(a_coroutine_waits_for_an_fd),
     };
