@@ -481,7 +481,7 @@ void guest_start(struct guest *guest, unsigned index)
     ring.desc_user = (uintptr_t)place + layout.desc;
     ring.avail_user = (uintptr_t)place + layout.avail;
     ring.used_user = (uintptr_t)place + layout.used;
-    ring.kick_fd = guest->kick[index];
+    ring.kick_fd = guest->polls ? -1 : guest->kick[index];
     ring.call_fd = guest->call[index];
     if (vu_front_ring_start(guest->front, index, &ring, &error) < 0) {
         panic("%s", error->text);

@@ -96,6 +96,7 @@ struct guest {
     struct ring_driver rings[GUEST_RINGS_MAX];
     int kick[GUEST_RINGS_MAX], call[GUEST_RINGS_MAX];
     uint64_t features;
+    bool polls; /* rings are started without a kick descriptor */
     bool used[GUEST_RINGS_MAX][GUEST_RING_SIZE];    /* chains that are with the device */
     bool done[GUEST_RINGS_MAX][GUEST_RING_SIZE];    /* came back and not looked at */
     uint32_t written[GUEST_RINGS_MAX][GUEST_RING_SIZE];

@@ -556,6 +556,62 @@ static void the_log_is_limited(void **state)
     assert_int_equal(lines, 10);
 }
 
+static void rings_without_a_kick_descriptor_are_polled(void **state)
+{
+    struct guest *guest = guest_new("se.sock");
+
+    guest->polls = true;
+    guest_start_all(guest, 2);
+    guest_settle(guest, 0, 0);
+    for (int i = 0; i < 5; i++) {
+        rig_sleep_ms(20); /* the loop has gone to sleep */
+        assert_int_equal(guest_command(guest, 3, 0, 0, READ_10(0, 1), 512).status, SCSI_GOOD);
+    }
+    guest_free(guest);
+}
+
+static void bad_options_are_named(void **state)
+{
+#define EXPORT "{'type':'vhost-user-scsi','id':'x','addr':{'type':'unix','path':'sx.sock'}"
+    static const struct {
+        const char *json, *named;
+    } rows[] = {
+        {"{'type':'vhost-user-fs','id':'x'}", "'vhost-user-fs'"},
+        {"{'type':'vhost-user-scsi','id':'x'}", "addr"},
+        {"{'type':'vhost-user-scsi','id':'x','addr':{'type':'unix'}}", "addr.path"},
+        {"{'type':'vhost-user-scsi','id':'x','addr':{'type':'fd','str':'0'}}", "not a socket"},
+        {"{'type':'vhost-user-scsi','id':'x','addr':{'type':'unix','path':'/no/such/x'}}",
+         "/no/such/x"},
+        {"{'type':'vhost-user-scsi','id':'g','addr':{'type':'unix','path':'sx.sock'}}", "'g'"},
+        {EXPORT ",'num-queues':0}", "num-queues"},
+        {EXPORT ",'num-queues':65}", "num-queues"},
+        {EXPORT ",'node-name':'n'}", "node-name"},
+        {EXPORT ",'writable':true}", "writable"},
+        {EXPORT ",'iothread':'nope'}", "nope"},
+        {EXPORT ",'iothread':['io0','nope']}", "nope"},
+        {EXPORT ",'iothread':'io0','iothread-vq-mapping':[{'iothread':'io0'}]}", "exclude"},
+        {EXPORT ",'iothread-vq-mapping':[{'iothread':'io0','vqs':[1]}]}", "0 to 0"},
+        {EXPORT ",'num-queues':2,'iothread-vq-mapping':[{'iothread':'io0','vqs':[1]}]}", "queue 0"},
+        {EXPORT ",'num-queues':2,'iothread-vq-mapping':[{'iothread':'io0','vqs':[0]},"
+                "{'iothread':'io1'}]}", "for all"},
+        {EXPORT ",'num-queues':2,'iothread-vq-mapping':[{'iothread':'io0','vqs':[0,1]},"
+                "{'iothread':'io1','vqs':[1]}]}", "twice"},
+        {EXPORT ",'iothread-vq-mapping':[{'iothread':'io0'},{'iothread':'io0'}]}", "twice"},
+    };
+
+    for (size_t i = 0; i < countof(rows); i++) {
+        assert_true(rig_export_add(rows[i].json) < 0);
+        if (strstr(rig_error, rows[i].named) == NULL) {
+            fail_msg("%s: '%s' does not name %s", rows[i].json, rig_error, rows[i].named);
+        }
+    }
+    assert_int_equal(rig_export_add(EXPORT ",'num-queues':3,'iothread-vq-mapping':["
+                                    "{'iothread':'io1','vqs':[2,0]},"
+                                    "{'iothread':'io0','vqs':['1']}]}"), 0);
+    assert_int_equal(rig_export_del("x", false), 0);
+    assert_true(rig_wait_for(rig_events("BLOCK_EXPORT_DELETED", "x") == 1, 2));
+}
+
 #define session_test(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 static int run(void)
@@ -579,6 +635,8 @@ static int run(void)
         session_test(memory_is_truncated_under_load),
         session_test(a_call_descriptor_that_cannot_be_written),
         session_test(the_log_is_limited),
+        session_test(rings_without_a_kick_descriptor_are_polled),
+        session_test(bad_options_are_named),
     };
 
     sigbus_remember();
