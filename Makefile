@@ -79,6 +79,7 @@ help:
 ##   JOBS (all cores)         programs that run at the same time
 ##   STRESS_SECONDS (60)      seconds of stress under TSan
 ##   FUZZ_SECONDS (20)        seconds for each fuzz target
+##   FAULTS (100)             places of a kind where the fault sweep lets a call fail
 ##   SIM_SEEDS (100)          simulated runs; SIM_FIRST (1) is the first seed
 ##   PLUG_CYCLES (200)        plugs and unplugs of a disk under I/O
 ##   HBA_CYCLES (20)          plugs and unplugs of a whole HBA

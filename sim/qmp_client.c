@@ -58,16 +58,32 @@ static void send_all(struct qmp_client *client, const char *text)
     }
 }
 
+/* A daemon whose start-up fails hangs up on whoever waits at its door: then, and while there is no
+ * door, try again. */
+static json_t *connect_and_greet(struct qmp_client *client, const char *path)
+{
+    for (;;) {
+        json_t *greeting;
+
+        client->fd = os_connect_unix(path);
+        if (client->fd >= 0) {
+            greeting = next_message(client);
+            if (greeting != NULL) {
+                return greeting;
+            }
+            os_close(client->fd);
+        }
+        sim_sleep(retry_ns);
+    }
+}
+
 void qmp_client_open(struct qmp_client *client, const char *path)
 {
     json_t *greeting;
 
     *client = (struct qmp_client){.fd = -1, .events = json_array()};
     client->input.bytes_max = 1 << 20;
-    while ((client->fd = os_connect_unix(path)) < 0) {
-        sim_sleep(retry_ns);
-    }
-    greeting = next_message(client);
+    greeting = connect_and_greet(client, path);
     if (json_object_get(json_object_get(greeting, "QMP"), "version") == NULL) {
         panic("qmp client: no greeting");
     }

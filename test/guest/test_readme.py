@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The README's first use, as a reader would paste it: its ```sh blocks are run one after the other, the guest's
-with its console on a pipe."""
+"""The README's first use, as a reader would paste it: its ```sh blocks are run one after the other, the
+guest's with its console on a pipe."""
 import os
 import re
 import shutil
