@@ -84,6 +84,11 @@ struct os_ring *os_ring_new(unsigned entries, const char **ret_text, struct err 
     return ring;
 }
 
+struct os_ring *os_ring_new_pollable(unsigned entries, const char **ret_text, struct err **reterr)
+{
+    return os_ring_new(entries, ret_text, reterr);
+}
+
 static void op_free(struct op *op)
 {
     if (op->desc != NULL) {

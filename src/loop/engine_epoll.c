@@ -156,6 +156,18 @@ static void epoll_collect(struct loop *loop, uint64_t timeout_ns)
 }
 
 HOME_LOOP
+static int epoll_host_fd(const struct loop *loop)
+{
+    return epoll_of(loop)->fd;
+}
+
+HOME_LOOP
+static void epoll_host_arm(struct loop *loop)
+{
+    /* the kernel watches already */
+}
+
+HOME_LOOP
 static bool event_done(struct loop *loop, const struct os_epoll_event *event)
 {
     uint32_t index = (uint32_t)event->user, generation = (uint32_t)(event->user >> 32);
@@ -230,6 +242,8 @@ const struct engine_ops engine_epoll = {
     .watch_disarm = epoll_watch_disarm,
     .io_begin = NULL,
     .io_count = epoll_io_count,
+    .host_fd = epoll_host_fd,
+    .host_arm = epoll_host_arm,
     .has_events = epoll_has_events,
     .collect = epoll_collect,
     .dispatch = epoll_dispatch,

@@ -24,6 +24,11 @@ struct engine_ops {
     HOME_SLOT void (*io_begin)(struct loop *loop, struct io_request *request);
     HOME_SLOT unsigned (*io_count)(const struct loop *loop); /* under way */
 
+    /* For a host program: a descriptor that is readable when collect() would find something;
+     * make that so for the loop's eventfd and what is queued. */
+    HOME_SLOT int (*host_fd)(const struct loop *loop);
+    HOME_SLOT void (*host_arm)(struct loop *loop);
+
     /* In memory only: would collect() or dispatch() find something? Called while spinning. */
     HOME_SLOT bool (*has_events)(const struct loop *loop);
     /* Submit what is queued and fetch events; wait for one at most @timeout_ns (0: do not). */

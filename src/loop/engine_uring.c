@@ -253,13 +253,32 @@ static bool uring_dispatch(struct loop *loop)
     return progress;
 }
 
+/* ---- in a host program ---- */
+
+HOME_LOOP
+static int uring_host_fd(const struct loop *loop)
+{
+    return os_ring_fd(uring_of(loop)->ring);
+}
+
+HOME_LOOP
+static void uring_host_arm(struct loop *loop)
+{
+    watch_eventfd(loop); /* (U2) */
+    if (os_ring_queued(uring_of(loop)->ring) > 0) {
+        submit_now(loop);
+    }
+}
+
 /* ---- life ---- */
 
 HOME_LOOP
 static int uring_open(struct loop *loop, struct err **reterr)
 {
     struct uring *uring;
-    struct os_ring *ring = os_ring_new(RING_ENTRIES, &loop->engine_flags, reterr);
+    struct os_ring *ring = loop->is_hosted
+                               ? os_ring_new_pollable(RING_ENTRIES, &loop->engine_flags, reterr)
+                               : os_ring_new(RING_ENTRIES, &loop->engine_flags, reterr);
 
     if (ring == NULL) {
         return -ENOSYS;
@@ -295,6 +314,8 @@ const struct engine_ops engine_uring = {
     .watch_disarm = uring_watch_disarm,
     .io_begin = uring_io_begin,
     .io_count = uring_io_count,
+    .host_fd = uring_host_fd,
+    .host_arm = uring_host_arm,
     .has_events = uring_has_events,
     .collect = uring_collect,
     .dispatch = uring_dispatch,

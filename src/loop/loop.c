@@ -58,8 +58,7 @@ bool loop_has_work(struct loop *loop)
 }
 
 /* Of timers and idle BHs; 0: one is due. */
-HOME_LOOP
-static uint64_t timeout_ns(const struct loop *loop)
+uint64_t loop_timeout_ns(const struct loop *loop)
 {
     uint64_t now_ns, timer_ns, idle_ns;
 
@@ -85,7 +84,7 @@ static void wait_for_work(struct loop *loop)
     }
     notifier_prepare(&loop->notifier);
     if (!watch_before_sleep(loop) && !loop_has_work(loop)) { /* (I2) */
-        wait_ns = timeout_ns(loop);
+        wait_ns = loop_timeout_ns(loop);
     }
     if (wait_ns != 0) {
         loop_event(loop, LOOP_EVENT_SLEEP, NULL, (int64_t)min_of(wait_ns, (uint64_t)INT64_MAX));
@@ -118,6 +117,8 @@ static bool dispatch(struct loop *loop)
 
 bool loop_poll(struct loop *loop, bool may_wait)
 {
+    bool progress;
+
     loop_assert_home(loop);
     if (unlikely(loop->is_preparing || co_self() != NULL)) {
         panic("loop '%s' polled from %s", loop->name,
@@ -129,7 +130,9 @@ bool loop_poll(struct loop *loop, bool may_wait)
     } else {
         wait_for_work(loop);
     }
-    return dispatch(loop);
+    progress = dispatch(loop);
+    host_renew(loop);
+    return progress;
 }
 
 /* ---- life ---- */
@@ -182,7 +185,8 @@ static void init(struct loop *loop, const struct loop_config *config)
     memset(loop->timers, 0, sizeof(loop->timers));
     memset(&loop->stats, 0, sizeof(loop->stats));
     memset(&loop->recent, 0, sizeof(loop->recent));
-    loop->is_stopped = loop->is_preparing = false;
+    loop->is_stopped = loop->is_preparing = loop->host_waits = false;
+    loop->is_hosted = config->is_hosted;
     loop->engine_flags = NULL;
     loop->stop_bh = NULL;
     list_init(&loop->defers);
@@ -263,6 +267,7 @@ int loop_free(struct loop *loop, struct err **reterr)
     int rc;
 
     loop_assert_home(loop);
+    host_leave(loop);
     while (loop_poll(loop, false) && turns++ < LAST_TURNS_MAX) {
         /* what is scheduled still runs, what is deleted is freed */
     }

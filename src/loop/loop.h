@@ -27,6 +27,7 @@ struct loop_config {
     uint64_t poll_max_ns;          /* adaptive polling: 0 = never */
     uint64_t poll_grow;            /* factor; 0 = 2 */
     uint64_t poll_shrink;          /* divisor; 0 = straight to 0 */
+    bool is_hosted;                /* a host program waits for it: loop_host_fd() */
     uint64_t aio_max_batch;        /* submissions per system call; 0 = the engine's own */
 };
 
@@ -56,7 +57,7 @@ bool loop_poll(struct loop *loop, bool may_wait);
  * callbacks with loop_poll(). loop/gsource.h does all this for a GLib main loop.
  */
 HOME_LOOP
-int loop_host_fd(struct loop *loop); /* -errno; the same for the loop's life, and its to close */
+int loop_host_fd(const struct loop *loop); /* the same for the loop's life, and its to close */
 HOME_LOOP
 uint64_t loop_host_prepare(struct loop *loop);
 HOME_LOOP

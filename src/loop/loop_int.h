@@ -96,6 +96,8 @@ struct loop {
     /* Home only. */
     struct co_sched sched;
     bool is_stopped;
+    bool is_hosted;    /* constant */
+    bool host_waits;   /* host.c (O1) */
     bool is_preparing; /* inside poll(), before_sleep(), after_sleep(): no nested poll */
     struct timer_heap timers[LOOP_CLOCK_MAX_];
     struct list defers;
@@ -192,7 +194,15 @@ bool poll_spin(struct loop *loop); /* true: there is something to do */
 HOME_LOOP
 void poll_adapt(struct loop *loop, uint64_t waited_ns);
 
+/* host.c */
+HOME_LOOP
+void host_leave(struct loop *loop);
+HOME_LOOP
+void host_renew(struct loop *loop); /* at the end of any level */
+
 /* loop.c */
+HOME_LOOP
+uint64_t loop_timeout_ns(const struct loop *loop); /* UINT64_MAX: nothing to wait for */
 HOME_LOOP
 bool loop_has_work(struct loop *loop);
 ANY_THREAD

@@ -58,12 +58,14 @@ static int try_flags(struct io_uring *uring, unsigned entries, unsigned flags)
     return 0;
 }
 
-struct os_ring *os_ring_new(unsigned entries, const char **ret_text, struct err **reterr)
+HOME_LOOP
+static struct os_ring *ring_new(unsigned entries, size_t flag_set_first, const char **ret_text,
+                                struct err **reterr)
 {
     struct os_ring *ring = mem_new(struct os_ring);
     int rc = -ENOSYS;
 
-    for (size_t i = 0; i < countof(flag_sets); i++) {
+    for (size_t i = flag_set_first; i < countof(flag_sets); i++) {
         rc = try_flags(&ring->uring, entries, flag_sets[i].flags);
         if (rc == 0) {
             *ret_text = flag_sets[i].text;
@@ -73,6 +75,16 @@ struct os_ring *os_ring_new(unsigned entries, const char **ret_text, struct err 
     err_set_errno(reterr, -rc, "io_uring is refused");
     mem_free(ring);
     return NULL;
+}
+
+struct os_ring *os_ring_new(unsigned entries, const char **ret_text, struct err **reterr)
+{
+    return ring_new(entries, 0, ret_text, reterr);
+}
+
+struct os_ring *os_ring_new_pollable(unsigned entries, const char **ret_text, struct err **reterr)
+{
+    return ring_new(entries, 1, ret_text, reterr); /* the first defers task work */
 }
 
 void os_ring_free(struct os_ring *ring)

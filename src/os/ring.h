@@ -13,6 +13,10 @@ struct os_ring;
  * reason. @entries: submission slots. */
 HOME_LOOP
 struct os_ring *os_ring_new(unsigned entries, const char **ret_text, struct err **reterr);
+/* The same for a host program that waits for os_ring_fd() with poll(2): without deferred task work,
+ * which does not wake such a wait. */
+HOME_LOOP
+struct os_ring *os_ring_new_pollable(unsigned entries, const char **ret_text, struct err **reterr);
 HOME_LOOP
 void os_ring_free(struct os_ring *ring);
 

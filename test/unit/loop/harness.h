@@ -31,9 +31,11 @@ static inline void test_begin(int argc, char **argv)
     alarm(HANG_SECONDS);
 }
 
+static bool test_is_hosted; /* the loops are inside a host program */
+
 static inline struct loop *test_loop_new(const char *name)
 {
-    struct loop_config config = {.name = name, .engine = test_engine};
+    struct loop_config config = {.name = name, .engine = test_engine, .is_hosted = test_is_hosted};
     struct err *error = NULL;
     struct loop *loop = loop_new(&config, &error);
 
