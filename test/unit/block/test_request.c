@@ -223,6 +223,72 @@ static void test_side_by_side_two_threads(void **state)
     run_co(side_by_side, (void *)2);
 }
 
+/* ---- one write in flight, another comes ------------------------------------------------------ */
+
+static struct test_user pair_user;
+
+CO_FN
+static void write_block_0(void *opaque)
+{
+    static _Alignas(512) uint8_t block[512];
+
+    memset(block, 0x11, sizeof(block));
+    expect(user_write(&pair_user, 0, block, sizeof(block), 0) == 0);
+}
+
+CO_FN
+static void write_10_bytes(void *opaque)
+{
+    expect(user_write(&pair_user, 100, "\"\"\"\"\"\"\"\"\"\"", 10, 0) == 0);
+}
+
+struct pair {
+    void (*first)(void *opaque);
+    void (*second)(void *opaque);
+};
+
+/* Whichever comes second sees what the first one wrote, although that one is slow (R3, R4). */
+MAIN_LOOP CO_FN
+static void write_pair(void *opaque)
+{
+    const struct pair *pair = opaque;
+    const uint8_t *bytes;
+    struct mem_disk *disk;
+
+    add("{\"driver\":\"mem\",\"node-name\":\"m\",\"align\":512}");
+    user_open(&pair_user, "test", "m", PERM_RW, BLK_PERM_ALL);
+    disk = mem_disk("m");
+    at_store(&disk->is_stuck, true);
+    begin(loop_main(), pair->first, NULL);
+    loop_co_sleep(1000000);
+    begin(loop_main(), pair->second, NULL);
+    loop_co_sleep(3000000);
+    at_store(&disk->is_stuck, false);
+    join();
+    bytes = disk->bytes;
+    if (pair->second == write_10_bytes) {
+        expect(bytes[0] == 0x11 && bytes[99] == 0x11 && bytes[100] == '"' && bytes[110] == 0x11);
+    } else {
+        expect(bytes[0] == 0x11 && bytes[100] == 0x11 && bytes[511] == 0x11);
+    }
+    user_close(&pair_user);
+    del("m");
+}
+
+static void test_block_then_bytes(void **state)
+{
+    static const struct pair pair = {write_block_0, write_10_bytes};
+
+    run_co(write_pair, (void *)(uintptr_t)&pair);
+}
+
+static void test_bytes_then_block(void **state)
+{
+    static const struct pair pair = {write_10_bytes, write_block_0};
+
+    run_co(write_pair, (void *)(uintptr_t)&pair);
+}
+
 /* ---- single rules ---------------------------------------------------------------------------- */
 
 MAIN_LOOP CO_FN
@@ -382,7 +448,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         block_test(test_against_model), block_test(test_side_by_side),
-        block_test(test_side_by_side_two_threads), block_test(test_ranges),
+        block_test(test_side_by_side_two_threads),
+        block_test(test_block_then_bytes), block_test(test_bytes_then_block),
+        block_test(test_ranges),
         block_test(test_flushes), block_test(test_zeroes), block_test(test_discards),
         block_test(test_status),
     };
