@@ -1,8 +1,8 @@
-"""Rows of the runtime (rt.*): loops, coroutines, timers, watches and reads, each beside a peer that does the
-same work: libuv, GLib's main loop, a bare eventfd or cache-line ping-pong, fio.
+"""Rows of the runtime (rt.*): loops, coroutines, timers, watches and reads, each beside a peer that
+does the same work: libuv, GLib's main loop, a bare eventfd or cache-line ping-pong, fio.
 
-Cases of one thread that never sleeps are given in CPU time, which what else the machine does is not in. So is the
-round trip of two threads on one CPU, where one of them runs all the time."""
+Cases of one thread that never sleeps are given in CPU time, which what else the machine does is not
+in. So is the round trip of two threads on one CPU, where one of them runs all the time."""
 import json
 import os
 import subprocess

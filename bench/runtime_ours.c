@@ -23,7 +23,7 @@ static struct loop *loop_here(void)
     return loop;
 }
 
-/* ---- coroutines, in the smallest home there can be ---- */
+/* ---- coroutines, in the smallest home there can be ------------------------------------------- */
 
 static struct co *ready;
 
@@ -128,7 +128,7 @@ static void run_create(double seconds)
     bench_report("ns", bench_clock_cpu_ns_each(&clock, count));
 }
 
-/* ---- bottom halves ---- */
+/* ---- bottom halves --------------------------------------------------------------------------- */
 
 static struct bh *bh;
 static uint64_t runs;
@@ -155,7 +155,7 @@ static void run_bh(double seconds)
     bench_report("ns", bench_clock_cpu_ns_each(&clock, runs));
 }
 
-/* ---- timers ---- */
+/* ---- timers ---------------------------------------------------------------------------------- */
 
 HOME_LOOP
 static void on_timer(void *opaque)
@@ -189,7 +189,7 @@ static void run_timer(double seconds)
     bench_report("ns", bench_clock_cpu_ns_each(&clock, runs));
 }
 
-/* ---- watches ---- */
+/* ---- watches --------------------------------------------------------------------------------- */
 
 struct watched {
     struct loop_watch watch;
@@ -248,7 +248,7 @@ static void run_fd(double seconds)
     bench_report("ns", bench_clock_cpu_ns_each(&clock, runs));
 }
 
-/* ---- allocations in steady state: every kind of event ---- */
+/* ---- allocations in steady state: every kind of event ---------------------------------------- */
 
 static struct io_file file;
 static uint64_t events;

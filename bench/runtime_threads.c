@@ -1,4 +1,4 @@
-/* runtime_threads.c -- our cases between threads: wake-ups, many senders, hand-over, idleness, reads. */
+/* runtime_threads.c -- our cases between threads: wake-ups, many senders, idleness; and reads. */
 #include "runtime.h"
 #include <fcntl.h>
 #include <sched.h>
@@ -157,7 +157,7 @@ static void sender_main(void *opaque)
 ANY_THREAD ASSERTS(ctx_home)
 static struct loop *loop_here(void)
 {
-    struct loop_config config = {.name = "receiver"};
+    struct loop_config config = {.name = "receiver", .poll_max_ns = 32768}; /* an I/O thread's */
 
     return loop_new(&config, NULL);
 }

@@ -1,10 +1,10 @@
 /*
  * dump.c -- what every loop is doing, for whoever looks at a hang or a crash.
  *
- * (X1) The dumper takes no lock and stops nobody. It reads what its owner writes meanwhile: counters
- *      and the ring of recent events by relaxed loads, so a line may be torn from its neighbour, never
- *      in itself. Lists are not walked, except that of coroutines where the caller says that the
- *      loops stand still.
+ * (X1) The dumper takes no lock and stops nobody. It reads what its owner writes meanwhile:
+ *      counters and the ring of recent events by relaxed loads, so a line may be torn from its
+ *      neighbour, never in itself. Lists are not walked, except that of coroutines where the caller
+ *      says that the loops stand still.
  * (X2) Names in the ring are static text, so an event outlives what it tells of.
  */
 #include "loop/engine_int.h"
@@ -20,7 +20,7 @@ static const char *const event_names[LOOP_EVENT_MAX_] = {
 };
 
 struct out {
-    loop_dump_fn *line;
+    ANY_SLOT loop_dump_fn *line;
     void *opaque;
 };
 
@@ -42,8 +42,8 @@ static void dump_state(const struct loop *loop, const struct out *out)
     struct loop_stats stats;
 
     loop_get_stats(loop, &stats);
-    say(out, "loop %u '%s' (%s): notify %u notified %u, bhs %s, ready %s, living bhs %u", loop->index,
-        loop->name, loop->engine_text, at_load(&loop->notifier.notify),
+    say(out, "loop %u '%s' (%s): notify %u notified %u, bhs %s, ready %s, living bhs %u",
+        loop->index, loop->name, loop->engine_text, at_load(&loop->notifier.notify),
         at_load(&loop->notifier.notified), at_load(&loop->bhs.incoming) ? "incoming" : "none",
         at_load(&loop->ready.incoming) ? "incoming" : "none", at_load(&loop->bhs.living));
     say(out, "  turns %" PRIu64 " bhs %" PRIu64 " coroutines %" PRIu64 " watches %" PRIu64

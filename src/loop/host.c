@@ -1,8 +1,8 @@
 /*
  * host.c -- a loop inside a host program's own loop.
  *
- * The host asks loop_host_prepare() right before it waits, waits for loop_host_fd() and the deadline
- * among its own sources, and calls loop_host_run() when either has come.
+ * The host calls loop_host_prepare() right before it waits, waits for loop_host_fd() and the
+ * deadline among its own sources, and calls loop_host_run() when either has come.
  *
  * (O1) From prepare until loop_host_run() or the next prepare, the loop counts as one that
  *      prepares or waits (N1): whoever schedules writes the eventfd, which the host's descriptor

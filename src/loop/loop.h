@@ -53,8 +53,8 @@ bool loop_poll(struct loop *loop, bool may_wait);
 /*
  * For a host program with a loop of its own. Right before it waits it calls loop_host_prepare(); it
  * waits until loop_host_fd() is readable or the deadline (LOOP_CLOCK_MONOTONIC; 0: do not wait,
- * UINT64_MAX: none) is there; then it calls loop_host_run(). It may poll the loop nested from its own
- * callbacks with loop_poll(). loop/gsource.h does all this for a GLib main loop.
+ * UINT64_MAX: none) is there; then it calls loop_host_run(). It may poll the loop nested from its
+ * own callbacks with loop_poll(). loop/gsource.h does all this for a GLib main loop.
  */
 HOME_LOOP
 int loop_host_fd(const struct loop *loop); /* the same for the loop's life, and its to close */

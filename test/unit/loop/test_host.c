@@ -126,7 +126,7 @@ static void transfers_and_pool_calls_reach_the_host(void **state)
 
 /* ---- nested ---- */
 
-/* What is scheduled by the thread itself between prepare and wait, and what a nested poll leaves. */
+/* What the thread itself schedules between prepare and wait, and what a nested poll leaves. */
 static void what_a_nested_poll_leaves_wakes_the_host(void **state)
 {
     struct loop *loop = *state;
@@ -189,8 +189,8 @@ static void a_callback_that_polls_is_not_entered_again(void **state)
     os_close_now(watched_fd);
 }
 
-/* RACES 9: two calls of the pool complete together; the first one's waiter polls until the second is
- * done too, which the outer level may have fetched already. */
+/* RACES 9: calls of the pool complete together; the first one's waiter polls until all are done,
+ * which the outer level may have fetched already. */
 static unsigned completed;
 
 BLOCKING

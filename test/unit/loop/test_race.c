@@ -1,7 +1,7 @@
 /*
- * test_race.c -- the race stress: 4 loops, 8 foreign threads, everything at random, and loops that come
- * and go meanwhile. STRESS_S says for how many seconds (2). A watchdog that sees nothing move prints
- * what every loop is doing and aborts.
+ * test_race.c -- the race stress: 4 loops, 8 foreign threads, everything at random, and loops that
+ * come and go meanwhile. STRESS_S says for how many seconds (2). A watchdog that sees nothing move
+ * prints what every loop is doing and aborts.
  */
 #include "harness.h"
 #include <sched.h>
@@ -18,16 +18,16 @@
 
 enum { PLACES = 4, FOREIGN = 8, COS_PER_PLACE = 6, BHS_PER_PLACE = 4, STILL_S_MAX = 25 };
 
-enum kind { BH_RUNS, BH_ONCES, LOCKS, SLEEPS, TIMERS, FD_EVENTS, TRANSFERS, CALLS, MOVES, WAKES, GRACES,
-            TEARDOWNS, KINDS };
+enum kind { BH_RUNS, BH_ONCES, LOCKS, SLEEPS, TIMERS, FD_EVENTS, TRANSFERS, CALLS, MOVES, WAKES,
+            GRACES, TEARDOWNS, KINDS };
 static uint64_t done[KINDS]; /* atomic */
-static const char *const kind_names[KINDS] = {"bh", "once", "lock", "sleep", "timer", "fd", "io", "pool",
-                                              "move", "wake", "rcu", "teardown"};
+static const char *const kind_names[KINDS] = {"bh", "once", "lock", "sleep", "timer", "fd", "io",
+                                              "pool", "move", "wake", "rcu", "teardown"};
 
 /*
- * Where a loop is, or is just not. Place 0 is the main loop, which stays. Whoever is not a coroutine
- * counts itself in `users` before it uses the loop or the BHs, and looks at `is_closed` after; whoever
- * tears down closes, then waits for `users` to be 0.
+ * Where a loop is, or is just not. Place 0 is the main loop, which stays. Who does not live there
+ * counts itself in `users` before it uses the loop or the BHs, and looks at `is_closed` after;
+ * whoever tears down closes, then waits for `users` and `dwellers` to be 0.
  */
 struct place {
     struct loop *loop;
@@ -338,7 +338,7 @@ static void place_close(struct place *place)
     }
 }
 
-/* Coroutines that live there leave by themselves; what foreign threads have scheduled is still run. */
+/* Coroutines that live there leave by themselves; what others have scheduled is still run. */
 MAIN_LOOP CO_FN
 static void thread_close(unsigned i)
 {
