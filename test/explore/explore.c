@@ -725,9 +725,12 @@ static bool explore(void)
     }
     if (outcome != CUT) {
         printf("%s: %lu schedules, all there are\n", scenario->name, total);
-    } else {
+    } else if (complete >= 0) {
         printf("%s: %lu schedules, all with up to %d preemptions, then cut off\n", scenario->name,
                total, complete);
+    } else {
+        printf("%s: %lu schedules, cut off within those without preemption\n", scenario->name,
+               total);
     }
     return true;
 }
