@@ -17,7 +17,9 @@ static int setup(void **state)
 
 static void say(const char *text)
 {
-    strcat(trace, text);
+    size_t used = strlen(trace);
+
+    snprintf(trace + used, sizeof(trace) - used, "%s", text);
 }
 
 /* Each says its name when it is in and, in lower case, when it leaves; in between it waits. */
@@ -121,6 +123,19 @@ static void an_upgrade_goes_ahead_of_those_that_wait(void **state)
     assert_string_equal(trace, "AU.+U.W");
     leave();
     assert_string_equal(trace, "AU.+U.W.B");
+    leave();
+}
+
+static void a_newcomer_waits_for_the_upgrade(void **state)
+{
+    home_start(&home, reads, "A", "a");
+    home_start(&home, upgrades, "U", "u");
+    home_start(&home, reads, "B", "b"); /* nobody is in the queue */
+    assert_string_equal(trace, "AU");
+    leave();
+    assert_string_equal(trace, "AU.+U");
+    leave();
+    assert_string_equal(trace, "AU.+U.B");
     leave();
 }
 
@@ -249,6 +264,7 @@ int main(void)
         case_(readers_share_and_a_writer_waits_in_line),
         case_(the_only_reader_upgrades_at_once),
         case_(an_upgrade_goes_ahead_of_those_that_wait),
+        case_(a_newcomer_waits_for_the_upgrade),
         case_(of_two_upgrades_one_lets_go),
         case_(a_downgrade_lets_the_next_readers_in),
         case_(misuse_aborts),
