@@ -26,7 +26,7 @@ enum {
     /* Usable; the guard page comes on top. A request goes through up to 256 nodes, and that fits
      * into half of it (tool/stackcheck.py); pages that are never touched cost nothing. */
     CO_STACK_BYTES = 512 << 10,
-    CO_POOL_STACKS_MAX = 128,     /* kept per thread; 64 queues x 256 requests must not exhaust maps */
+    CO_POOL_STACKS_MAX = 128, /* kept per thread; 64 queues x 256 requests must not exhaust maps */
 };
 
 struct co;
@@ -86,8 +86,8 @@ void co_move(struct co_sched *home);
 /* For dumps of a home that stands still: at most some thousand of them. */
 ANY_THREAD
 void co_sched_each(const struct co_sched *sched,
-                   NOTE_("ctx:any") void (*each)(const char *name, const char *state, const char *waker,
-                                 void *opaque),
+                   NOTE_("ctx:any")
+                   void (*each)(const char *name, const char *state, const char *waker, void *opaque),
                    void *opaque);
 
 ANY_THREAD
@@ -112,8 +112,8 @@ void co_set_local(void *value);
 struct co_front {
     void *local;
 };
-/* Where the calling coroutine keeps it, NULL outside one. For functions in which nothing comes after
- * a yield. */
+/* Where the calling coroutine keeps it, NULL outside one. For functions in which nothing comes
+ * after a yield. */
 ANY_THREAD
 static inline void **co_local_here(void)
 {

@@ -29,6 +29,8 @@ struct engine_ops {
     HOME_SLOT int (*host_fd)(const struct loop *loop);
     HOME_SLOT void (*host_arm)(struct loop *loop);
 
+    /* Optional: submit what is queued, before a spin that may last. */
+    HOME_SLOT void (*submit)(struct loop *loop);
     /* In memory only: would collect() or dispatch() find something? Called while spinning. */
     HOME_SLOT bool (*has_events)(const struct loop *loop);
     /* Submit what is queued and fetch events; wait for one at most @timeout_ns (0: do not). */

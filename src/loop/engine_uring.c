@@ -180,6 +180,14 @@ static bool uring_has_events(const struct loop *loop)
 }
 
 HOME_LOOP
+static void uring_submit(struct loop *loop)
+{
+    if (os_ring_queued(uring_of(loop)->ring) != 0) {
+        submit_now(loop);
+    }
+}
+
+HOME_LOOP
 static void uring_collect(struct loop *loop, uint64_t timeout_ns)
 {
     struct uring *uring = uring_of(loop);
@@ -316,6 +324,7 @@ const struct engine_ops engine_uring = {
     .io_count = uring_io_count,
     .host_fd = uring_host_fd,
     .host_arm = uring_host_arm,
+    .submit = uring_submit,
     .has_events = uring_has_events,
     .collect = uring_collect,
     .dispatch = uring_dispatch,

@@ -43,6 +43,9 @@ bool poll_spin(struct loop *loop)
     if (spin_ns == 0) {
         return false;
     }
+    if (loop->engine->submit != NULL) {
+        loop->engine->submit(loop); /* the spin waits for what it completes */
+    }
     watch_after_sleep(loop);
     now_ns = os_now_monotonic_ns();
     spin_ns = min_of(spin_ns, timer_timeout_ns(loop, now_ns));
