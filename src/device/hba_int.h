@@ -160,7 +160,7 @@ struct hba_request {
     struct iovec cut_saved;
 };
 
-/* ---- hba_queue.c ---- */
+/* ---- hba_queue.c ----------------------------------------------------------------------------- */
 
 /* Is the LUN part of @lun_bytes understood? False: no target of ours is meant. A form of LUN that
  * no target has gives HBA_LUN_NONE. virtio 1.3, 5.6.6.1; SAM-5 4.7. */
@@ -218,7 +218,7 @@ int hba_queue_co_stop(struct hba_queue *queue, uint32_t *ret_base);
 MAIN_LOOP CO_FN
 void hba_queue_co_abandon(struct hba_queue *queue);
 
-/* ---- hba_request.c ---- */
+/* ---- hba_request.c --------------------------------------------------------------------------- */
 
 /* Complete @request with @response (and, for VIRTIO_SCSI_S_OK, what its cmd says). */
 HOME_LOOP
@@ -232,7 +232,7 @@ void hba_request_start(struct hba_request *request) RELEASES_SHARED(graph);
 HOME_LOOP
 void hba_request_start_under(struct hba_request *request);
 
-/* ---- hba_park.c ---- */
+/* ---- hba_park.c ------------------------------------------------------------------------------ */
 
 HOME_LOOP
 bool hba_ring_has_parked(const struct hba_ring *ring, const struct hba_lun *lun);
@@ -242,7 +242,7 @@ void hba_request_park(struct hba_request *request);
 HOME_LOOP
 void hba_request_unpark(struct hba_request *request);
 
-/* ---- hba_tmf.c ---- */
+/* ---- hba_tmf.c ------------------------------------------------------------------------------- */
 
 /* One who waits until several things have happened, on whichever loops. */
 struct hba_group {
@@ -257,7 +257,7 @@ struct hba_watcher {
 ANY_THREAD
 void hba_group_done(struct hba_group *group);
 
-/* ---- hba_event.c ---- */
+/* ---- hba_event.c ----------------------------------------------------------------------------- */
 
 /* Queue an event for the guest; waits for a buffer if need be. */
 ANY_THREAD
@@ -266,16 +266,16 @@ void hba_event_send(struct hba *hba, uint32_t event, uint8_t target, uint16_t lu
 HOME_LOOP
 void hba_events_forget(struct hba *hba);
 
-/* ---- hba_fence.c ---- */
+/* ---- hba_fence.c ----------------------------------------------------------------------------- */
 
-/* A session has ended and its rings are let go. Until the requests it left in flight are back, a LUN's
- * next ones are parked. */
+/* A session has ended and its rings are let go. Until the requests it left in flight are back, a
+ * LUN's next ones are parked. */
 MAIN_LOOP
 void hba_fence_former_requests(struct hba *hba);
 MAIN_LOOP CO_FN
 void hba_lun_co_wait_unfenced(struct hba_lun *lun); /* before the LUN is taken apart */
 
-/* ---- for the devices: hba.c, hba_park.c ---- */
+/* ---- for the devices: hba.c, hba_park.c ------------------------------------------------------ */
 
 MAIN_LOOP
 void hba_lun_init(struct hba_lun *lun, struct hba *hba, struct blk_root *root,
