@@ -4,6 +4,7 @@
  * installed.
  */
 #include "rig.h"
+#include "block/protocol/file_int.h"
 #include "os/file.h"
 #include <sys/wait.h>
 
@@ -336,6 +337,52 @@ static void test_qemu_agrees(void **state)
     run_co(qemu_agrees, NULL);
 }
 
+/* ---- a flush that fails ---------------------------------------------------------------------- */
+
+CO_FN
+static int user_flush(struct test_user *user)
+{
+    int rc;
+
+    if (!blk_root_raise(user->root)) {
+        return -EAGAIN;
+    }
+    rc = blk_root_co_flush(user->root);
+    blk_root_drop(user->root);
+    return rc;
+}
+
+/* (F3): a pipe cannot be flushed; that the file could be again later does not bring back what the
+ * page cache has dropped. */
+MAIN_LOOP CO_FN
+static void failed_flush(void *opaque)
+{
+    struct test_user user;
+    struct file_state *file;
+    int pipe_fds[2], good;
+
+    add_file("f", scratch_file(4096), "");
+    user_open(&user, "test", "f", PERM_RW, BLK_PERM_ALL);
+    expect(user_flush(&user) == 0);
+    file = blk_node_state(blk_node_find("f"));
+    expect(os_pipe(pipe_fds) == 0);
+    good = os_dup(file->io.fd);
+    expect(dup2(pipe_fds[0], file->io.fd) == file->io.fd);
+    expect(user_flush(&user) < 0);
+    expect(dup2(good, file->io.fd) == file->io.fd);
+    expect(user_flush(&user) < 0);
+    os_close_now(pipe_fds[0]);
+    os_close_now(pipe_fds[1]);
+    os_close_now(good);
+    user_close(&user);
+    del("f");
+}
+
+static void test_failed_flush(void **state)
+{
+    run_co(failed_flush, NULL);
+}
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 MAIN_LOOP CO_FN
@@ -369,7 +416,7 @@ int main(int argc, char **argv)
         block_test(test_round_trip),       block_test(test_holes),
         block_test(test_lock_bytes),       block_test(test_locked_by_others),
         block_test(test_locked_by_ourselves), block_test(test_qemu_agrees),
-        block_test(test_opening),
+        block_test(test_opening),          block_test(test_failed_flush),
     };
 
     return block_test_main(argc, argv, "file", tests, countof(tests));
