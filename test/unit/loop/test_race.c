@@ -362,12 +362,13 @@ static void to_stderr(const char *line, void *opaque)
     fprintf(stderr, "%s\n", line);
 }
 
+/* Of what coroutines do: timers fire and foreign threads go on when all of those hang. */
 static uint64_t sum(void)
 {
     uint64_t total = 0;
 
-    for (unsigned i = 0; i < KINDS; i++) {
-        total += at_load(&done[i]);
+    for (unsigned i = LOCKS; i < KINDS; i++) {
+        total += i == TIMERS ? 0 : at_load(&done[i]);
     }
     return total;
 }
