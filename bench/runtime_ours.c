@@ -216,7 +216,8 @@ static struct watched *watch_many(unsigned count)
     for (unsigned i = 0; i < count; i++) {
         watched[i].fd = os_eventfd();
         if (watched[i].fd < 0 ||
-            loop_watch_add(&watched[i].watch, watched[i].fd, LOOP_IN, &watch_ops, &watched[i]) < 0) {
+            loop_watch_add(&watched[i].watch, watched[i].fd, LOOP_IN, &watch_ops, &watched[i]) <
+                0) {
             bench_skip("so many descriptors cannot be watched");
         }
     }

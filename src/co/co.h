@@ -87,7 +87,8 @@ void co_move(struct co_sched *home);
 ANY_THREAD
 void co_sched_each(const struct co_sched *sched,
                    NOTE_("ctx:any")
-                   void (*each)(const char *name, const char *state, const char *waker, void *opaque),
+                   void (*each)(const char *name, const char *state, const char *waker,
+                                void *opaque),
                    void *opaque);
 
 ANY_THREAD

@@ -2,7 +2,8 @@
  * rcu.c -- co_rcu_barrier().
  *
  * The facade has one queue of callbacks and calls them in order, so a callback of our own is the
- * barrier. It finishes the wait, whose last step schedules the coroutine: RCU's thread does no more.
+ * barrier. It finishes the wait, whose last step schedules the coroutine: RCU's thread does no
+ * more.
  */
 #include "co/rcu.h"
 #include "co/co.h"

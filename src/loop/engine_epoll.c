@@ -9,8 +9,8 @@
  *      removal.
  * (E3) Fetched events stay in `batch`, where nested levels find them.
  * (E4) A watch that is stopped stays in the kernel's set, asking for nothing: taken out, its owner
- *      could see to it that it cannot be put in again (a front end's descriptor that is an epoll set
- *      itself, and nests deeper meanwhile).
+ *      could see to it that it cannot be put in again (a front end's descriptor that is an epoll
+ *      set itself, and nests deeper meanwhile).
  */
 #include "loop/engine_int.h"
 #include "base/mem.h"

@@ -3,9 +3,9 @@
  *
  * (Z1) The time-out is one more party that may end the wait: of it and the others one claims. Its
  *      timer is on the waiter's loop and stack, and is disarmed there before the waiter goes on.
- * (Z2) A bed. Waker: set is_woken, then try to complete the wait. Sleeper: renew the wait, then take
- *      is_woken. So a wake either completes this sleep or is seen before it (store buffering; each
- *      side's second step is a read-modify-write).
+ * (Z2) A bed. Waker: set is_woken, then try to complete the wait. Sleeper: renew the wait, then
+ *      take is_woken. So a wake either completes this sleep or is seen before it (store buffering;
+ *      each side's second step is a read-modify-write).
  * (Z3) A sleeper takes is_woken once more when it goes on: the wake that ended its sleep, and any
  *      until then, are used up; what they announced is visible by this exchange.
  * (Z4) The second step of a wake that a former sleep has seen already may come this late: it is no

@@ -757,8 +757,7 @@ static int replay(char **decisions, int count)
 /* A bad access or an overrun stack: say by which schedule, and die. */
 static void on_crash(int signal_number)
 {
-    printf("%s: FAILED: signal %d in actor %d\n", scenario ? scenario->name : "?", signal_number,
-           self);
+    printf("%s: FAILED: signal %d in actor %d\n", scenario ? scenario->name : "?", signal_number, self);
     if (scenario != NULL) {
         print_trail(stdout);
     }
@@ -769,13 +768,11 @@ static void on_crash(int signal_number)
 static void catch_crashes(void)
 {
     static char stack[64 << 10];
-    const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
     struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK};
-    static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 
-    sigaltstack(&alternative, NULL);
-    for (size_t i = 0; i < countof(signals); i++) {
-        sigaction(signals[i], &action, NULL);
+    sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof(stack)}, NULL);
+    for (const int *s = (const int[]){SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, 0}; *s != 0; s++) {
+        sigaction(*s, &action, NULL);
     }
 }
 

@@ -1,4 +1,5 @@
-/* test_locks.c -- sleeping with an early end, and rwlock, semaphore and RCU barrier across loops. */
+/* test_locks.c -- sleeping with an early end, and rwlock, semaphore and RCU barrier across
+ * loops. */
 #include "harness.h"
 #include "co/lock.h"
 #include "co/rcu.h"
@@ -10,7 +11,7 @@
 
 enum { MS = 1000000, ROUNDS = 300, COS = 6 };
 
-/* ---- a bed ---- */
+/* ---- a bed ----------------------------------------------------------------------------------- */
 
 static struct loop_bed bed;
 static unsigned slept; /* atomic */
@@ -99,7 +100,7 @@ static void a_deadline_is_one_more_party(void **state)
     run_co(waits_until, NULL);
 }
 
-/* ---- across loops ---- */
+/* ---- across loops ---------------------------------------------------------------------------- */
 
 static struct co_rwlock lock;
 static struct co_semaphore semaphore;
@@ -213,7 +214,7 @@ static void locks_hold_across_loops(void **state)
     run_co(across, NULL);
 }
 
-/* ---- RCU ---- */
+/* ---- RCU ------------------------------------------------------------------------------------- */
 
 static struct rcu_node nodes[20];
 static unsigned called; /* atomic */
