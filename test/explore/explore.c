@@ -757,8 +757,8 @@ static int replay(char **decisions, int count)
 /* A bad access or an overrun stack: say by which schedule, and die. */
 static void on_crash(int signal_number)
 {
-    printf("%s: FAILED: signal %d in actor %d\n", scenario ? scenario->name : "?", signal_number, self);
     if (scenario != NULL) {
+        printf("%s: FAILED: signal %d in actor %d\n", scenario->name, signal_number, self);
         print_trail(stdout);
     }
     fflush(stdout);
