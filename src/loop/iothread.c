@@ -32,6 +32,8 @@ struct user {
 
 static struct list iothreads = LIST_INIT(iothreads); /* (H1) */
 
+enum { POOL_LIMIT_MAX = 1 << 20 };
+
 #define OPTION(name_, member, default_, help_)                                                     \
     {                                                                                              \
         .name = name_, .type = OPT_I64, .offset = offsetof(struct iothread_options, member),       \
@@ -134,6 +136,9 @@ static int options_check(const struct iothread_options *options, struct err **re
     if (options->thread_pool_max < 1 || options->thread_pool_min > options->thread_pool_max) {
         return err_set(reterr, EINVAL,
                        "'thread-pool-max' must be at least 1 and not below 'thread-pool-min'");
+    }
+    if (options->thread_pool_max > POOL_LIMIT_MAX) { /* the sum over all loops is kept */
+        return err_set(reterr, EINVAL, "'thread-pool-max' must not be above %d", POOL_LIMIT_MAX);
     }
     return 0;
 }

@@ -70,6 +70,8 @@ static void lives_and_dies(void *opaque)
     err_free(take(&error));
     expect(iothread_set_option(thread, "thread-pool-min", 65, &error) == -EINVAL);
     err_free(take(&error));
+    expect(iothread_set_option(thread, "thread-pool-max", INT64_MAX, &error) == -EINVAL);
+    err_free(take(&error));
     iothread_get_options(thread, &options);
     expect(options.poll_max_ns == 1000 && options.thread_pool_min == 0);
 
