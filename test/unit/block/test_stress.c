@@ -165,10 +165,11 @@ MAIN_LOOP CO_FN
 static void hammer(void *opaque)
 {
     const char *seconds = getenv("STRESS_SECONDS");
-    uint64_t end = loop_now_ns(LOOP_CLOCK_MONOTONIC) +
-                   (seconds != NULL ? strtoull(seconds, NULL, 0) : 2) * 1000000000U;
+    unsigned long long length_s = seconds != NULL ? strtoull(seconds, NULL, 0) : 2;
+    uint64_t end = loop_now_ns(LOOP_CLOCK_MONOTONIC) + length_s * 1000000000U;
     unsigned round = 0;
 
+    alarm((unsigned)length_s + HANG_SECONDS);
     start_all();
     for (; loop_now_ns(LOOP_CLOCK_MONOTONIC) < end; round++) {
         control_round(round);
