@@ -550,6 +550,8 @@ def load(root, build, units=None):
     graph = Graph()
     for unit, path in units or make_ir(root, build):
         Unit(graph, unit, path, root).read()
+    if not graph.functions:
+        sys.exit("no unit of %s is built in %s: nothing was checked" % (root, build))
     for function in graph.functions.values():
         for key, origins, line in function.slot_stores:
             for origin in origins:
