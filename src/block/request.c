@@ -92,9 +92,6 @@ static int read_bounced(struct blk_node *node, uint64_t offset, uint64_t bytes,
     return rc;
 }
 
-typedef int piece_fn(struct blk_node *node, uint64_t offset, uint64_t bytes,
-                     const struct iovec *iov, size_t count, unsigned flags);
-
 /* [@offset, @offset + @bytes) is aligned and within limits; of @iov it is what follows @place.
  * Straight if the memory allows, else through a buffer. */
 CO_FN GRAPH_RD

@@ -417,24 +417,33 @@ static int set_vring_kick(struct vu_session *session, struct vu_msg *msg, struct
     return rc;
 }
 
+typedef void ring_fd_fn(void *device, unsigned index, int fd); /* label its definition CO_FN */
+
+/* Put the descriptor of @msg in the place of @held, one of @ring's. A running ring is told of the
+ * new one before the former is closed. */
+MAIN_LOOP CO_FN
+static int replace_ring_fd(struct vu_session *session, struct vu_msg *msg, struct vu_ring *ring,
+                           int *held, NOTE_("ctx:co") ring_fd_fn *tell)
+{
+    int former = *held;
+
+    *held = take_ring_fd(msg);
+    if (ring->started) {
+        tell(session->server->device, msg->ring_fd.index, *held);
+    }
+    close_fd(&former);
+    return VU_DONE;
+}
+
 MAIN_LOOP CO_FN
 static int set_vring_call(struct vu_session *session, struct vu_msg *msg, struct vu_msg *reply,
                           struct err **reterr)
 {
     struct vu_ring *ring = find_ring(session, msg->ring_fd.index, reterr);
-    struct vu_server *server = session->server;
-    int former;
 
-    if (ring == NULL) {
-        return -EINVAL;
-    }
-    former = ring->call_fd;
-    ring->call_fd = take_ring_fd(msg);
-    if (ring->started) {
-        server->ops->co_queue_set_call(server->device, msg->ring_fd.index, ring->call_fd);
-    }
-    close_fd(&former);
-    return VU_DONE;
+    return ring == NULL ? -EINVAL
+                        : replace_ring_fd(session, msg, ring, &ring->call_fd,
+                                          session->server->ops->co_queue_set_call);
 }
 
 MAIN_LOOP CO_FN
@@ -442,19 +451,10 @@ static int set_vring_err(struct vu_session *session, struct vu_msg *msg, struct 
                          struct err **reterr)
 {
     struct vu_ring *ring = find_ring(session, msg->ring_fd.index, reterr);
-    struct vu_server *server = session->server;
-    int former;
 
-    if (ring == NULL) {
-        return -EINVAL;
-    }
-    former = ring->err_fd;
-    ring->err_fd = take_ring_fd(msg);
-    if (ring->started) {
-        server->ops->co_queue_set_err(server->device, msg->ring_fd.index, ring->err_fd);
-    }
-    close_fd(&former);
-    return VU_DONE;
+    return ring == NULL ? -EINVAL
+                        : replace_ring_fd(session, msg, ring, &ring->err_fd,
+                                          session->server->ops->co_queue_set_err);
 }
 
 MAIN_LOOP CO_FN
