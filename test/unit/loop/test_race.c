@@ -1,6 +1,6 @@
 /*
  * test_race.c -- the race stress: 4 loops, 8 foreign threads, everything at random, and loops that
- * come and go meanwhile. STRESS_S says for how many seconds (2). A watchdog that sees nothing move
+ * come and go meanwhile. STRESS_SECONDS says for how long (2). A watchdog that sees nothing move
  * prints what every loop is doing and aborts.
  */
 #include "harness.h"
@@ -472,7 +472,7 @@ static void race(void *opaque)
 
 static void everything_races(void **state)
 {
-    const char *seconds_text = getenv("STRESS_S");
+    const char *seconds_text = getenv("STRESS_SECONDS");
     char path[] = "/var/tmp/caisson-race-XXXXXX";
     uint64_t seconds = seconds_text ? strtoull(seconds_text, NULL, 10) : 2;
 
